@@ -1,0 +1,1 @@
+"""Named questions: what to run under which designs, and what to make of it."""

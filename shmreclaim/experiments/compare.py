@@ -1,0 +1,186 @@
+"""Replay one workload under several designs, in true parallel, and gather what each did with it.
+
+Every design gets the same op streams. Repeats interleave the designs (A B C A B C), so that a machine that slows
+down half way slows all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from shmreclaim import __version__, designs
+from shmreclaim.errors import UsageError
+from shmreclaim.experiments.combine import combine
+from shmreclaim.machine.process import cores, machine_description
+from shmreclaim.result import Machine, Result, RunRecord, WorkloadSummary
+
+if TYPE_CHECKING:
+    from shmreclaim.workload.ops import Workload
+
+LEAST_CPUS = 4
+"""Designs differ where CPUs collide: even one core plays this many unless told otherwise."""
+
+FIGURES_DEPEND_ON = ("numba", "llvmlite", "numpy", "posix-ipc", "multiprocess")
+
+
+class Progress(Protocol):
+    """Who is told how far a comparison is."""
+
+    def started(self, design: str, run: int, runs: int) -> None:
+        """Run number `run` of `runs` begins, of `design`."""
+
+    def advanced(self, done: int, total: int) -> None:
+        """`done` of `total` operations of the present run are done."""
+
+    def finished(self, design: str, run: int, record: RunRecord) -> None:
+        """Run number `run` ended."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What to compare and how; refused with a UsageError when a value is out of range or two contradict."""
+
+    trace: Path | None = None
+    """An ftrace text file; where neither it nor `scenario` is given, the recording that the package ships."""
+    scenario: str | None = None
+    """A preset's name or the path of a TOML file."""
+    designs: tuple[str, ...] = ()
+    """All where none is named."""
+    cpus: int | None = None
+    """As many as cores, but at least LEAST_CPUS, where not given."""
+    seconds: float | None = None
+    speed: float | None = None
+    """Times of the workload are divided by it and honoured; None is closed loop, as fast as it goes."""
+    repeat: int = 3
+    nodes: int = 1
+    seed: int = 1
+    timeout: float = 60.0
+    """Seconds after which a run counts as hung."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        if self.trace is not None and self.scenario is not None:
+            raise UsageError(
+                f"--trace {self.trace} and --scenario {self.scenario} were both given",
+                cause="A comparison replays one workload.",
+                remedy="Leave one of them out.",
+            )
+        for name in ("cpus", "repeat", "nodes"):
+            _at_least_one(name, getattr(self, name))
+        for name in ("seconds", "speed", "timeout"):
+            _positive(name, getattr(self, name))
+        if not 0 <= self.seed < 1 << 63:
+            raise UsageError(f"--seed {self.seed} is out of range", remedy=f"Give a whole number, 0 to {(1 << 63) - 1}.")
+        _known_designs(self.designs)
+
+
+def _at_least_one(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise UsageError(f"--{name} {value} is out of range", remedy="Give a whole number, 1 or more.")
+
+
+def _positive(name: str, value: float | None) -> None:
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise UsageError(f"--{name} {value:g} is out of range", remedy="Give a number above 0.")
+
+
+def _known_designs(names: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in designs.NAMES:
+            raise UsageError(f"there is no design {name!r}", remedy=f"The designs are: {', '.join(designs.NAMES)}.")
+    if len(set(names)) < len(names):
+        raise UsageError(f"--designs {','.join(names)} names a design twice", remedy="Name each once.")
+
+
+def compare(options: CompareOptions, progress: Progress) -> Result:
+    """Run the comparison.
+
+    Violations of invariants are in the result; a hang raises Inconclusive, a machine that refuses something
+    SetupError.
+    """
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    names = options.designs or designs.NAMES
+    cpus = _cpus(options.cpus)
+    workload = _load(options, cpus)
+    records = _run_all(workload, names, options, progress)
+    return Result(
+        version=__version__,
+        started=started,
+        parameters=_parameters(options, names, cpus),
+        machine=_machine(),
+        workload=_summary(workload),
+        designs={name: combine(runs) for name, runs in records.items()},
+    )
+
+
+def _cpus(asked: int | None) -> int:
+    from shmreclaim.machine.cpu import MAX_CPUS
+
+    if asked is None:
+        return min(max(LEAST_CPUS, len(cores())), MAX_CPUS)
+    if asked > MAX_CPUS:
+        raise UsageError(
+            f"--cpus {asked} is out of range",
+            cause="A lock word has one bit for each CPU that may read under it.",
+            remedy=f"Give at most {MAX_CPUS}.",
+        )
+    return asked
+
+
+def _load(options: CompareOptions, cpus: int) -> Workload:
+    from shmreclaim import workload
+
+    if options.scenario is not None:
+        return workload.load_scenario(options.scenario, cpus=cpus, nodes=options.nodes, seed=options.seed)
+    return workload.load_trace(options.trace, cpus=cpus, nodes=options.nodes, seed=options.seed)
+
+
+def _run_all(
+    workload: Workload, names: tuple[str, ...], options: CompareOptions, progress: Progress
+) -> dict[str, list[RunRecord]]:
+    from shmreclaim.executions import native
+
+    settings = native.RunSettings(speed=options.speed, seconds=options.seconds, timeout=options.timeout)
+    records: dict[str, list[RunRecord]] = {name: [] for name in names}
+    order = [name for _ in range(options.repeat) for name in names]
+    for number, name in enumerate(order, start=1):
+        progress.started(name, number, len(order))
+        record = native.run(workload, name, settings, progress.advanced)
+        records[name].append(record)
+        progress.finished(name, number, record)
+    return records
+
+
+def _parameters(options: CompareOptions, names: tuple[str, ...], cpus: int) -> dict[str, object]:
+    trace = None if options.trace is None else str(options.trace)
+    return {**asdict(options), "trace": trace, "designs": list(names), "cpus": cpus}
+
+
+def _machine() -> Machine:
+    about = machine_description()
+    return Machine(
+        cores=cast(int, about["cores"]),
+        cpu=str(about["cpu"]),
+        architecture=str(about["architecture"]),
+        kernel=str(about["kernel"]),
+        python=str(about["python"]),
+        libraries={name: metadata.version(name) for name in FIGURES_DEPEND_ON},
+    )
+
+
+def _summary(workload: Workload) -> WorkloadSummary:
+    return WorkloadSummary(
+        kind=workload.kind,
+        name=workload.name,
+        cpus=workload.cpus,
+        seed=workload.seed,
+        ops=workload.planned(),
+        nodes=workload.nodes,
+        parameters=dict(workload.parameters),
+        notes=list(workload.notes),
+    )

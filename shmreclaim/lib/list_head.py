@@ -1,0 +1,90 @@
+"""Circular doubly linked lists: two words, next and prev, inside a record or as a head.
+
+Model: include/linux/list.h. Callers serialise; every pointer is the offset of a `next` word, and an entry
+that is on no list points to itself. Limits: none; nothing is allocated.
+"""
+
+from typing import Any
+
+from shmreclaim.machine.atomics import read_once, write_once
+from shmreclaim.machine.compile import compiled
+
+LIST_HEAD_WORDS = 2
+
+
+@compiled
+def list_init(mem: Any, head: int) -> int:
+    """Make an empty list, or an entry that is on none."""
+    write_once(mem, head, head)
+    return write_once(mem, head + 1, head)
+
+
+@compiled
+def list_next(mem: Any, entry: int) -> int:
+    """The entry after this one; the head after the last."""
+    return read_once(mem, entry)
+
+
+@compiled
+def list_prev(mem: Any, entry: int) -> int:
+    """The entry before this one; the head before the first."""
+    return read_once(mem, entry + 1)
+
+
+@compiled
+def list_empty(mem: Any, head: int) -> int:
+    """Whether a list has no entry, or an entry is on no list."""
+    return 1 if read_once(mem, head) == head else 0
+
+
+@compiled
+def list_link(mem: Any, entry: int, before: int, after: int) -> int:
+    """Put an entry between two neighbours."""
+    write_once(mem, after + 1, entry)
+    write_once(mem, entry, after)
+    write_once(mem, entry + 1, before)
+    return write_once(mem, before, entry)
+
+
+@compiled
+def list_add(mem: Any, entry: int, head: int) -> int:
+    """Put an entry first."""
+    return list_link(mem, entry, head, read_once(mem, head))
+
+
+@compiled
+def list_add_tail(mem: Any, entry: int, head: int) -> int:
+    """Put an entry last."""
+    return list_link(mem, entry, read_once(mem, head + 1), head)
+
+
+@compiled
+def list_del_init(mem: Any, entry: int) -> int:
+    """Take an entry off its list; twice is harmless."""
+    before = read_once(mem, entry + 1)
+    after = read_once(mem, entry)
+    write_once(mem, after + 1, before)
+    write_once(mem, before, after)
+    return list_init(mem, entry)
+
+
+@compiled
+def list_move_tail(mem: Any, entry: int, head: int) -> int:
+    """Take an entry off its list and put it last on another."""
+    list_del_init(mem, entry)
+    return list_add_tail(mem, entry, head)
+
+
+@compiled
+def list_splice_init(mem: Any, source: int, head: int) -> int:
+    """Move all entries of `source` to the front of `head`, in order; `source` is empty after."""
+    if list_empty(mem, source):
+        return 0
+    first = read_once(mem, source)
+    last = read_once(mem, source + 1)
+    after = read_once(mem, head)
+    write_once(mem, first + 1, head)
+    write_once(mem, head, first)
+    write_once(mem, last, after)
+    write_once(mem, after + 1, last)
+    return list_init(mem, source)

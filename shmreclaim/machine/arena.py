@@ -1,0 +1,164 @@
+"""The segment: one POSIX shared-memory object, reserved in full, mapped once, checked when attached.
+
+Limits: private to one user (mode 0600) and one boot of one machine. Whoever creates a segment removes it;
+the name carries the creator's pid and start time so that one left behind can be told from a live one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import mmap
+import os
+import time
+from typing import Self
+
+import numpy as np
+import posix_ipc
+from numpy.typing import NDArray
+
+from shmreclaim.errors import InternalError, SetupError
+from shmreclaim.machine.layout import HEADER, LINE, MAGIC, VERSION, layout_hash, round_up
+from shmreclaim.machine.process import boot_id, start_time
+
+PREFIX = "shmreclaim"
+SHM = "/dev/shm"
+_counter = itertools.count()
+
+
+class Arena:
+    """A mapped segment: `words` for people and tests, `address` for compiled code, `memory` for plain bodies."""
+
+    def __init__(self, name: str, mapping: mmap.mmap, *, owner: bool) -> None:
+        """Wrap a mapping; use `create` or `attach`."""
+        self.name = name
+        self.owner = owner
+        self._mapping = mapping
+        self.words: NDArray[np.int64] = np.frombuffer(mapping, np.int64)
+        self.memory = memoryview(mapping).cast("q")
+        self.address = int(self.words.ctypes.data)
+
+    @classmethod
+    def create(cls, words: int) -> Arena:
+        """Reserve a zeroed segment of that many 64-bit words; raises SetupError if memory does not suffice."""
+        pid = os.getpid()
+        name = f"{PREFIX}.{pid}.{start_time(pid)}.{next(_counter)}"
+        size = round_up(words * 8, mmap.PAGESIZE)
+        segment = _open(name, posix_ipc.O_CREX)
+        try:
+            _reserve(segment.fd, size)
+            mapping = mmap.mmap(segment.fd, size)
+        except BaseException:
+            posix_ipc.unlink_shared_memory("/" + name)
+            raise
+        finally:
+            segment.close_fd()
+        arena = cls(name, mapping, owner=True)
+        arena._write_header(size // 8)
+        return arena
+
+    @classmethod
+    def attach(cls, name: str) -> Arena:
+        """Map an existing segment; raises SetupError unless it is whole, ours and of this very layout."""
+        if not name.startswith(PREFIX + ".") or "/" in name:
+            raise SetupError(f"{name!r} is not the name of a segment of shmreclaim", remedy="See: shmreclaim list")
+        segment = _open(name, 0)
+        try:
+            status = os.fstat(segment.fd)
+            if status.st_uid != os.geteuid():
+                raise SetupError(f"segment {name} belongs to user {status.st_uid}, not to {os.geteuid()}")
+            if status.st_size < HEADER.SIZE * 8:
+                raise SetupError(f"segment {name} has {status.st_size} bytes, less than its header's {HEADER.SIZE * 8}")
+            mapping = mmap.mmap(segment.fd, status.st_size)
+        finally:
+            segment.close_fd()
+        arena = cls(name, mapping, owner=False)
+        try:
+            arena._check_header(status.st_size // 8)
+        except BaseException:
+            arena.close()
+            raise
+        return arena
+
+    def _write_header(self, nwords: int) -> None:
+        pid = os.getpid()
+        fields = {
+            HEADER.version: VERSION, HEADER.layout_hash: layout_hash(), HEADER.boot_id: boot_id(),
+            HEADER.owner_pid: pid, HEADER.owner_start: start_time(pid), HEADER.nwords: nwords,
+            HEADER.created: int(time.time()), HEADER.brk: HEADER.SIZE,
+        }  # fmt: skip
+        for offset, value in fields.items():
+            self.memory[offset] = value
+        self.memory[HEADER.magic] = MAGIC  # last: a header with the magic is complete
+
+    def _check_header(self, nwords: int) -> None:
+        wanted = {
+            "magic": MAGIC, "version": VERSION, "layout_hash": layout_hash(), "boot_id": boot_id(), "nwords": nwords,
+        }  # fmt: skip
+        for field, value in wanted.items():
+            found = self.memory[getattr(HEADER, field)]
+            if found != value:
+                raise SetupError(
+                    f"segment {self.name} has {field} {found}, this program has {value}",
+                    cause="Usually it was made by another version of shmreclaim, or it is damaged.",
+                    remedy="If nothing uses it, remove it: rm " + f"{SHM}/{self.name}",
+                )
+
+    def allocate(self, words: int) -> int:
+        """Give a cache-line aligned block for the whole life of the segment; only the creator, before others attach."""
+        at = round_up(self.memory[HEADER.brk], LINE)
+        if at + words > self.memory[HEADER.nwords]:
+            raise InternalError(f"segment of {self.memory[HEADER.nwords]} words cannot hold {at + words}")
+        self.memory[HEADER.brk] = at + words
+        return at
+
+    def view(self, at: int, words: int) -> NDArray[np.int64]:
+        """See `words` words from offset `at` as an array; raises IndexError outside the segment."""
+        if not 0 <= at <= at + words <= len(self.words):
+            raise IndexError(f"words {at}..{at + words} are outside a segment of {len(self.words)}")
+        return self.words[at : at + words]
+
+    def close(self) -> None:
+        """Unmap; the owner also removes the name. Twice is harmless."""
+        if self.owner:
+            self.owner = False
+            with contextlib.suppress(posix_ipc.ExistentialError):
+                posix_ipc.unlink_shared_memory("/" + self.name)
+        self.memory.release()
+        self.words = np.empty(0, np.int64)
+        with contextlib.suppress(BufferError):  # a caller still holds a view: unmapped when that goes
+            self._mapping.close()
+
+    def __enter__(self) -> Self:
+        """Use as a context manager."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close."""
+        self.close()
+
+
+def _open(name: str, flags: int) -> posix_ipc.SharedMemory:
+    try:
+        return posix_ipc.SharedMemory("/" + name, flags=flags, mode=0o600)
+    except posix_ipc.ExistentialError as error:
+        raise SetupError(f"there is no segment {name}: {error}", remedy="See: shmreclaim list") from None
+    except (posix_ipc.PermissionsError, OSError) as error:
+        raise SetupError(
+            f"cannot open the shared-memory segment {name}: {error}",
+            cause=f"Usually {SHM} is not mounted, not writable, or the segment is another user's.",
+        ) from None
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Claim every page now: a store into a page that cannot be had later would be a SIGBUS."""
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        free = os.statvfs(SHM)
+        raise SetupError(
+            f"shared memory of {size >> 10} KiB is needed, {SHM} has {free.f_bavail * free.f_frsize >> 10} KiB free: "
+            f"{error.strerror}",
+            cause=f"Usually {SHM} is small (64 MiB in a container) or segments were left behind in it.",
+            remedy=f"Look at `ls -l {SHM}`; enlarge it (docker run --shm-size=1g) or ask for less.",
+        ) from None

@@ -1,0 +1,266 @@
+"""The one decorator that turns a function of the plain subset into machine code, and its inverse.
+
+`@compiled` marks every algorithm of this package. Its source runs in two ways:
+
+- *compiled*: `mem` is the base address of a mapped segment, every argument and result a signed
+  64-bit integer, every atomic one machine instruction;
+- *plain*: `plain(function)` gives a twin that runs the same source in the interpreter, with every
+  compiled function it calls replaced by its own twin. `mem` is then a list of ints (or anything
+  indexable), and the bodies in `atomics.py` are what an atomic means.
+
+Only `atomics.py`, `_intrinsics.py`, `futex.py` and `upcall.py` name numba beside this module; a test
+walks the syntax trees to check it.
+
+The compiled code is kept in a folder named after a hash of every source that can be compiled into it.
+numba itself looks only at the file of the outermost function, and would answer an edit in a callee with
+the stale machine code of its caller (numba documentation, developer/caching.rst).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import inspect
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core import caching
+from numba.core.registry import CPUDispatcher
+from numba.extending import overload
+
+from shmreclaim.machine import _intrinsics as ll
+
+PACKAGE = Path(__file__).resolve().parent.parent
+COMPILED_LAYERS = ("machine", "sync", "lib", "mm", "designs", "kernel.py", "locks.py")
+KEPT_FOLDERS = 6
+"""How many generations of compiled code stay on disk: switching branches must not recompile."""
+
+F = TypeVar("F", bound=Callable[..., int])
+
+
+def source_hash() -> str:
+    """Hash every source that compiled code can come from, and the versions that compile it."""
+    digest = hashlib.sha256()
+    for version in (sys.version, numba.__version__, platform.machine()):
+        digest.update(version.encode())
+    for layer in COMPILED_LAYERS:
+        path = PACKAGE / layer
+        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            if source.exists():
+                digest.update(str(source.relative_to(PACKAGE)).encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_home() -> Path:
+    """Where compiled code of any version is kept; a private temporary folder where home is read-only."""
+    base = os.environ.get("SHMRECLAIM_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = Path(base).expanduser() / "shmreclaim"
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(home, os.W_OK | os.X_OK):
+            return home
+    except OSError:
+        pass
+    return _private_temporary_home()
+
+
+def _private_temporary_home() -> Path:
+    """Make or find `/tmp/shmreclaim-<uid>`; machine code is only ever loaded from a folder of our own."""
+    home = Path(tempfile.gettempdir()) / f"shmreclaim-{os.getuid()}"
+    home.mkdir(exist_ok=True, mode=0o700)
+    status = home.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077 or home.is_symlink():
+        return Path(tempfile.mkdtemp(prefix="shmreclaim-"))
+    return home
+
+
+@functools.cache
+def cache_folder() -> Path:
+    """Make the folder of this very source; forget all but the newest few of the others."""
+    home = cache_home()
+    folder = home / source_hash()
+    if not folder.exists():
+        others = sorted((f for f in home.iterdir() if f.is_dir()), key=lambda f: f.stat().st_mtime)
+        for old in others[: -KEPT_FOLDERS + 1]:
+            shutil.rmtree(old, ignore_errors=True)
+    folder.mkdir(exist_ok=True, mode=0o700)
+    return folder
+
+
+class _Locator:
+    """Tell numba where a function's machine code is kept: by content, never by time stamp."""
+
+    def __init__(self, py_func: Any, py_file: str) -> None:
+        self._line = py_func.__code__.co_firstlineno
+        self._file = Path(py_file)
+        if self._file.is_relative_to(PACKAGE):
+            self._stamp = "package"
+        else:
+            self._stamp = hashlib.sha256(self._file.read_bytes()).hexdigest()[:16]
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> _Locator:
+        return cls(py_func, py_file)
+
+    def ensure_cache_path(self) -> None:
+        Path(self.get_cache_path()).mkdir(parents=True, exist_ok=True)
+
+    def get_cache_path(self) -> str:
+        return str(cache_folder() / self._stamp)
+
+    def get_source_stamp(self) -> str:
+        return self._stamp
+
+    def get_disambiguator(self) -> str:
+        return f"{self._file.stem}{self._line}"
+
+
+class _DispatcherCacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = [_Locator]
+
+
+class _DispatcherCache(caching.FunctionCache):  # type: ignore[misc]
+    _impl_class = _DispatcherCacheImpl
+
+
+class _WordDispatcher(CPUDispatcher):  # type: ignore[misc]
+    """A compiled function of words: one machine code each, whatever integers a caller passes.
+
+    numba would compile it anew for every literal, boolean and enum member among the arguments.
+    """
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        return super().get_call_template((numba.int64,) * len(args), kws)
+
+
+def compiled(function: F) -> F:
+    """Mark an algorithm: called, it runs as machine code; LLVM may inline it into its callers."""
+    return cast(F, _dispatcher(function, nogil=False))
+
+
+def compiled_nogil(function: F) -> F:
+    """Mark an entry point that may wait: as `compiled`, but other Python threads run meanwhile."""
+    return cast(F, _dispatcher(function, nogil=True))
+
+
+def _dispatcher(function: Any, *, nogil: bool) -> Any:
+    options = {"nopython": True, "nogil": nogil, "error_model": "numpy", "boundscheck": None}
+    dispatcher = _WordDispatcher(py_func=function, locals={}, targetoptions=options)
+    dispatcher._cache = _DispatcherCache(function)
+    return dispatcher
+
+
+_out_of_line: dict[str, Callable[[], None]] = {}
+_kept: list[Any] = []
+
+
+def out_of_line(function: F) -> F:
+    """Mark a slow path or a large algorithm: compiled once, on its own, and called through a pointer.
+
+    Callers stay small, so that their fast paths are inlined, and compile without it. A call costs about
+    2 ns. The pointer first leads to a stub that compiles the function (or loads it from the cache) and
+    replaces itself; `link()` does that for all at once, before time matters.
+    """
+    body: Any = function
+    dispatcher = _dispatcher(function, nogil=False)
+    symbol = f"{body.__module__}.{body.__qualname__}"
+    parameters = list(inspect.signature(body).parameters)
+    cell = ll.new_cell(symbol)
+
+    def resolve() -> None:
+        cell.value = c_address(dispatcher, len(parameters))
+
+    def stub(*args: int) -> int:
+        resolve()
+        return cast(int, dispatcher(*args))
+
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *(ctypes.c_int64,) * len(parameters))
+    callback = prototype(stub)
+    cell.value = ctypes.cast(callback, ctypes.c_void_p).value or 0
+    _out_of_line[symbol] = resolve
+    _kept.extend((callback, cell))
+
+    @functools.wraps(body)
+    def call(*args: int) -> int:
+        return cast(int, dispatcher(*args))
+
+    names = ", ".join(parameters)
+    scope = {"intrinsic": ll.call_cell(symbol, len(parameters))}
+    scope["implementation"] = eval(f"lambda {names}: intrinsic({names})", scope)
+    overload(call)(eval(f"lambda {names}: implementation", scope))
+    call.dispatcher = dispatcher  # type: ignore[attr-defined]
+    return cast(F, call)
+
+
+def link(progress: Callable[[int, int], None] | None = None) -> None:
+    """Compile, or load, every out-of-line function imported so far; `progress` hears (done, of how many)."""
+    for done, resolve in enumerate(list(_out_of_line.values())):
+        resolve()
+        if progress:
+            progress(done + 1, len(_out_of_line))
+
+
+def entry_point(function: Callable[..., int], arguments: int) -> Callable[..., int]:
+    """Compile `function` for that many integers and give the entry that skips the dispatcher.
+
+    A call costs about 100 ns against the dispatcher's 250, but the caller answers for the types.
+    """
+    return cast(Callable[..., int], _compile(function, arguments).entry_point)
+
+
+def c_address(function: Callable[..., int], arguments: int) -> int:
+    """Compile `function` for that many integers and give its address, callable as C calls."""
+    result = _compile(function, arguments)
+    return cast(int, result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
+
+
+def _compile(function: Callable[..., int], arguments: int) -> Any:
+    dispatcher: Any = getattr(function, "dispatcher", function)
+    signature = (numba.int64,) * arguments
+    dispatcher.compile(signature)
+    return dispatcher.overloads[signature]
+
+
+_twins: dict[int, tuple[types.ModuleType, dict[str, Any]]] = {}
+
+
+def plain(function: F) -> F:
+    """Give the interpreted twin of `function`: the same source, every compiled callee a twin as well."""
+    source = _source(function)
+    twin = _namespace(source).get(source.__name__)
+    if twin is None or twin.__code__ is not source.__code__:
+        twin = _twin(source)
+    return cast(F, twin)
+
+
+def _source(function: Any) -> Any:
+    """The Python function behind a compiled one; None for anything else."""
+    return getattr(getattr(function, "dispatcher", function), "py_func", None)
+
+
+def _namespace(source: Any) -> dict[str, Any]:
+    """Build, once a module, a copy of its globals in which compiled functions are twins."""
+    module = sys.modules[source.__module__]
+    if id(module) not in _twins:
+        names = dict(vars(module))
+        _twins[id(module)] = (module, names)
+        for name, value in list(names.items()):
+            inner = _source(value)
+            if inner is not None:
+                names[name] = _twin(inner) if inner.__module__ == module.__name__ else plain(value)
+    return _twins[id(module)][1]
+
+
+def _twin(source: Any) -> Any:
+    namespace = _namespace(source)
+    twin = types.FunctionType(source.__code__, namespace, source.__name__, source.__defaults__, source.__closure__)
+    return functools.wraps(source)(twin)

@@ -1,0 +1,34 @@
+"""Sleeping on a word of shared memory until another process changes it (futex(2)).
+
+The kernel compares 32 bits: only the low half of a word is compared, so a word that is slept on keeps
+everything that matters there. Waiters are in any process, so FUTEX_PRIVATE_FLAG is never used.
+Callers outside `sync/wait_queue.py` and `sync/spinlock.py` use those instead of these.
+"""
+
+from typing import Any
+
+from shmreclaim.errors import InternalError
+from shmreclaim.machine import _intrinsics as ll
+from shmreclaim.machine.atomics import operation
+
+EINTR, EAGAIN, ETIMEDOUT = 4, 11, 110
+
+
+@operation(ll.futex_wait)
+def futex_wait(mem: Any, i: int, expected: int, deadline: int) -> int:
+    """Sleep while the low half of mem[i] is `expected`, until woken or `deadline` (ns on the clock; 0: none).
+
+    Returns 0 when woken (or spuriously), -EAGAIN when the word differed at once, -EINTR, -ETIMEDOUT.
+    The plain body has no other task to wait for: sleeping in it would be for ever.
+    """
+    if (mem[i] ^ expected) & 0xFFFFFFFF:
+        return -EAGAIN
+    if deadline:
+        return -ETIMEDOUT
+    raise InternalError(f"a lone task would sleep for ever on word {i} (value {mem[i]})")
+
+
+@operation(ll.futex_wake)
+def futex_wake(mem: Any, i: int, count: int) -> int:
+    """Wake up to `count` of those who sleep on mem[i]; return how many there were."""
+    return 0

@@ -1,0 +1,1 @@
+"""What a user reads of a result: it starts nothing and measures nothing."""
