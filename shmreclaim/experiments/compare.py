@@ -75,7 +75,9 @@ class CompareOptions:
         for name in ("seconds", "speed", "timeout"):
             _positive(name, getattr(self, name))
         if not 0 <= self.seed < 1 << 63:
-            raise UsageError(f"--seed {self.seed} is out of range", remedy=f"Give a whole number, 0 to {(1 << 63) - 1}.")
+            raise UsageError(
+                f"--seed {self.seed} is out of range", remedy=f"Give a whole number, 0 to {(1 << 63) - 1}."
+            )
         _known_designs(self.designs)
 
 

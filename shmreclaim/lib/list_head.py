@@ -6,7 +6,7 @@ that is on no list points to itself. Limits: none; nothing is allocated.
 
 from typing import Any
 
-from shmreclaim.machine.atomics import read_once, write_once
+from shmreclaim.machine.atomics import load_acquire, read_once, store_release, write_once
 from shmreclaim.machine.compile import compiled
 
 LIST_HEAD_WORDS = 2
@@ -88,3 +88,37 @@ def list_splice_init(mem: Any, source: int, head: int) -> int:
     write_once(mem, last, after)
     write_once(mem, after + 1, last)
     return list_init(mem, source)
+
+
+# --- lists that are read without a lock, under RCU (include/linux/rculist.h) -----------------------
+
+
+@compiled
+def list_add_rcu(mem: Any, entry: int, head: int) -> int:
+    """Put an entry first; a reader sees it whole or not at all."""
+    after = read_once(mem, head)
+    write_once(mem, entry, after)
+    write_once(mem, entry + 1, head)
+    store_release(mem, head, entry)  # pairs with list_next_rcu()
+    return write_once(mem, after + 1, entry)
+
+
+@compiled
+def list_add_tail_rcu(mem: Any, entry: int, head: int) -> int:
+    """Put an entry last; a reader sees it whole or not at all."""
+    return list_add_rcu(mem, entry, read_once(mem, head + 1))
+
+
+@compiled
+def list_del_rcu(mem: Any, entry: int) -> int:
+    """Take an entry off its list; a reader that stands on it still finds its way, so it keeps its `next`."""
+    before = read_once(mem, entry + 1)
+    after = read_once(mem, entry)
+    write_once(mem, after + 1, before)
+    return write_once(mem, before, after)
+
+
+@compiled
+def list_next_rcu(mem: Any, entry: int) -> int:
+    """The entry after this one, or the head; what it points to is whole."""
+    return load_acquire(mem, entry)  # pairs with list_add_rcu()

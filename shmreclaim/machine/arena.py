@@ -33,6 +33,7 @@ class Arena:
         """Wrap a mapping; use `create` or `attach`."""
         self.name = name
         self.owner = owner
+        self._creator = os.getpid()
         self._mapping = mapping
         self.words: NDArray[np.int64] = np.frombuffer(mapping, np.int64)
         self.memory = memoryview(mapping).cast("q")
@@ -119,8 +120,8 @@ class Arena:
         return self.words[at : at + words]
 
     def close(self) -> None:
-        """Unmap; the owner also removes the name. Twice is harmless."""
-        if self.owner:
+        """Unmap; the owner, but no child that it forked, also removes the name. Twice is harmless."""
+        if self.owner and self._creator == os.getpid():
             self.owner = False
             with contextlib.suppress(posix_ipc.ExistentialError):
                 posix_ipc.unlink_shared_memory("/" + self.name)

@@ -93,7 +93,17 @@ def cache_folder() -> Path:
         for old in others[: -KEPT_FOLDERS + 1]:
             shutil.rmtree(old, ignore_errors=True)
     folder.mkdir(exist_ok=True, mode=0o700)
+    os.utime(folder)  # newest means used last
     return folder
+
+
+@functools.cache
+def _folder_hash(folder: Path) -> str:
+    """Hash the sources of a folder outside the layers: a function compiled there may call into its neighbours."""
+    digest = hashlib.sha256()
+    for source in sorted(folder.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 class _Locator:
@@ -102,10 +112,10 @@ class _Locator:
     def __init__(self, py_func: Any, py_file: str) -> None:
         self._line = py_func.__code__.co_firstlineno
         self._file = Path(py_file)
-        if self._file.is_relative_to(PACKAGE):
+        if any(self._file.is_relative_to(PACKAGE / layer) for layer in COMPILED_LAYERS):
             self._stamp = "package"
         else:
-            self._stamp = hashlib.sha256(self._file.read_bytes()).hexdigest()[:16]
+            self._stamp = _folder_hash(self._file.parent)
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> _Locator:

@@ -7,7 +7,7 @@ Only the owner writes its slot, except the wait_* fields (under the wait_lock of
 Limits: MAX_CPUS slots, since a lock word names each of its readers by a bit of its own.
 """
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import Any
 
 from shmreclaim.machine.atomics import clock_ns, read_once, write_once
@@ -41,14 +41,15 @@ CPU = record(
     Field("tid", "read-only after attach"),
     Field("start_time", "read-only after attach; with pid, who this is"),
     Field("state", "the owner; a CpuState"),
-    Field("flags", "the owner; TaskFlag bits", line=True),
+    Field("flags", "the owner; PF_* bits", line=True),
     Field("held_depth", "the owner"),
     Field("op", "the owner; the operation being played, -1 for none"),
     Field("op_since", "the owner"),
     Field("ops_done", "the owner"),
     Field("started", "the owner; ns on the clock"),
     Field("ended", "the owner; ns on the clock"),
-    Field("reclaimed", "the owner; lines freed since its reclaim began"),
+    Field("reclaimed", "the owner; lines of memory freed since its reclaim began"),
+    Field("preload", "the owner; memory for an id taken under a lock: a POOL of lib/radix_tree.py", 4),
     Field("rcu", "the owner; read by grace periods, so alone on its line", line=True),
     Field("rcu_nesting", "the owner", line=True),
     Field("rcu_head", "the owner; callbacks whose grace period has not been seen to end"),
@@ -60,6 +61,7 @@ CPU = record(
     Field("wait_mode", "the owner, before it queues"),
     Field("wait_for", "the owner; what it waits for, 0 for nothing"),
     Field("wait_since", "the owner"),
+    Field("scratch", "the owner; what mm keeps of the reclaim it is in", 16, line=True),
     Field("held", "the owner; pairs (lock * 2 + mode, since)", MAX_HELD * 2, line=True),
     Field("nr_violations", "the owner", line=True),
     Field("violations", "the owner; (kind, a, b, c)", MAX_KEPT_VIOLATIONS * 4),
@@ -80,11 +82,8 @@ class CpuState(IntEnum):
     DONE = 3
 
 
-class TaskFlag(IntFlag):
-    """What the task on a CPU is doing (include/linux/sched.h, PF_*)."""
-
-    MEMALLOC = 1
-    KSWAPD = 2
+PF_MEMALLOC, PF_KSWAPD = 1, 2
+"""CPU.flags: its task is reclaiming; is the background reclaimer (include/linux/sched.h)."""
 
 
 class Violation(IntEnum):
@@ -102,6 +101,7 @@ class Violation(IntEnum):
     RECLAIM_BLOCKED = 10
     REF_UNDERFLOW = 11
     ID_BOUND = 12
+    RECURSION = 13
 
 
 @out_of_line

@@ -11,7 +11,7 @@ from shmreclaim.errors import InternalError
 from shmreclaim.machine import _intrinsics as ll
 from shmreclaim.machine.atomics import operation
 
-EINTR, EAGAIN, ETIMEDOUT = 4, 11, 110
+EPERM, EINTR, EAGAIN, ETIMEDOUT = 1, 4, 11, 110
 
 
 @operation(ll.futex_wait)

@@ -17,18 +17,21 @@ from shmreclaim.machine.atomics import operation
 from shmreclaim.machine.compile import c_address, plain
 
 ARGUMENTS = 6
-_twins: dict[int, Callable[..., int]] = {}
-_kept: dict[int, Callable[..., int]] = {}
+_bound: dict[int, Callable[..., int]] = {}
 
 
 def bind(slot: int, function: Callable[..., int]) -> None:
     """Make `upcall(slot, ...)` run `function`, a compiled one of six integers that returns one."""
-    _kept[slot] = function
+    bind_plain(slot, function)
     ll.upcall_table[slot] = c_address(function, ARGUMENTS)
-    _twins[slot] = plain(function)
+
+
+def bind_plain(slot: int, function: Callable[..., int]) -> None:
+    """Bind for plain bodies only: nothing is compiled."""
+    _bound[slot] = function
 
 
 @operation(ll.call_slot)
 def upcall(slot: int, mem: Any, a: int, b: int, c: int, d: int, e: int) -> int:
     """Call what `bind` put into `slot`; a slot that was never bound is a fault of the caller."""
-    return _twins[slot](mem, a, b, c, d, e)
+    return plain(_bound[slot])(mem, a, b, c, d, e)

@@ -7,7 +7,7 @@ P5  complete() releases what wait_for_completion() acquires   (litmus: test_P5_a
 
 from typing import Any
 
-from shmreclaim.machine.atomics import cmpxchg_acquire, fetch_add_release, read_once, store_release, write_once
+from shmreclaim.machine.atomics import cmpxchg_acquire, fetch_add_release, load_acquire, store_release, write_once
 from shmreclaim.machine.compile import compiled
 from shmreclaim.machine.futex import futex_wake
 from shmreclaim.sync.wait_queue import EVERYBODY, begin_wait, end_wait, wait_while
@@ -42,7 +42,7 @@ def wait_for_completion(mem: Any, cpu: int, completion: int, deadline: int, stat
     begin_wait(mem, cpu, completion)
     while True:
         outcome = wait_while(mem, completion, 0, deadline, state)
-        done = read_once(mem, completion)
+        done = load_acquire(mem, completion)  # P5: pairs with complete_all(), whose word no waiter changes
         if outcome != 0 or done >= ALL:
             break
         if done > 0 and cmpxchg_acquire(mem, completion, done, done - 1) == done:  # P5: pairs with complete()

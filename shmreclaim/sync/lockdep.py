@@ -71,14 +71,15 @@ assert LOCKSTAT.SIZE == LOCKSTAT_WORDS
 
 @out_of_line
 def _lock_acquire(mem: Any, cpu: int, lock: int) -> int:
-    """Check, before blocking for `lock`, that what this CPU holds is outside of it in the lock order."""
-    depth = read_once(mem, cpu + CPU.held_depth)
-    if depth == 0:
-        return 0
-    top = read_once(mem, cpu + CPU.held + 2 * depth - 2) >> 1
-    outer = read_once(mem, top + LOCK.klass)
-    if outer >= read_once(mem, lock + LOCK.klass):
-        violation(mem, cpu, Violation.LOCK_ORDER, outer, read_once(mem, lock + LOCK.klass), lock)
+    """Check, before blocking for `lock`, that all that this CPU holds is outside of it in the lock order.
+
+    All, not only the last: a trylock may have taken an outer lock inside an inner one.
+    """
+    inner = read_once(mem, lock + LOCK.klass)
+    for k in range(read_once(mem, cpu + CPU.held_depth)):
+        outer = read_once(mem, (read_once(mem, cpu + CPU.held + 2 * k) >> 1) + LOCK.klass)
+        if outer >= inner:
+            return violation(mem, cpu, Violation.LOCK_ORDER, outer, inner, lock)
     return 0
 
 

@@ -20,6 +20,7 @@ P3  mutex_unlock() releases what the next mutex_lock() acquires   (litmus: test_
 Lock order: the mutex, then its wait_lock.
 Progress: a first waiter that was woken and lost asks for a handoff, so it is overtaken in one more
 critical section at most.
+Limits: not recursive; an owner that locks again is a violation and changes nothing.
 """
 
 from typing import Any
@@ -37,6 +38,7 @@ from shmreclaim.machine.atomics import (
 )
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, Violation, violation
+from shmreclaim.machine.futex import EPERM
 from shmreclaim.sync.lockdep import LOCK, WRITE, lock_acquire, lock_acquired, lock_failed, lock_release
 from shmreclaim.sync.spinlock import spin_lock, spin_unlock
 from shmreclaim.sync.wait_queue import (
@@ -73,7 +75,7 @@ def mutex_lock(mem: Any, cpu: int, mutex: int) -> int:
 
 @compiled
 def mutex_lock_until(mem: Any, cpu: int, mutex: int, deadline: int, state: int) -> int:
-    """Take the mutex: 0; -ETIMEDOUT at `deadline` (ns on the clock; 0: never), -EINTR if `state` allows."""
+    """Take the mutex: 0; -ETIMEDOUT at `deadline` (ns on the clock; 0: never), -EINTR if `state` allows, -EPERM."""
     lock_acquire(mem, cpu, mutex)
     if cmpxchg_acquire(mem, mutex + LOCK.word, 0, read_once(mem, cpu + CPU.id)) != 0:  # P3: pairs with mutex_unlock()
         return _mutex_lock_slowpath(mem, cpu, mutex, deadline, state)
@@ -104,6 +106,10 @@ def _try(mem: Any, cpu: int, mutex: int) -> int:
 
 @out_of_line
 def _mutex_lock_slowpath(mem: Any, cpu: int, mutex: int, deadline: int, state: int) -> int:
+    me = read_once(mem, cpu + CPU.id)
+    if read_once(mem, mutex + LOCK.word) & OWNER_MASK == me:  # in the queue it would look like a grant
+        violation(mem, cpu, Violation.RECURSION, mutex, me, 0)
+        return -EPERM
     since = begin_wait(mem, cpu, mutex)
     outcome = 0
     if not _spin(mem, cpu, mutex):

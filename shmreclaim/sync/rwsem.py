@@ -25,6 +25,7 @@ Lock order: the rwsem, then its wait_lock.
 Progress: once anybody waits, no reader gets in before the queue does; a writer may still barge past it
 until the first waiter has waited HANDOFF_AFTER. Readers anywhere in the queue go in with a first reader.
 A trylock for read fails exactly if a writer holds or anyone waits.
+Limits: a CPU has one bit, so it takes one share at most; asking for a second is a violation.
 """
 
 from typing import Any
@@ -38,11 +39,13 @@ from shmreclaim.machine.atomics import (
     fetch_add_release,
     fetch_and_relaxed,
     fetch_or_relaxed,
+    load_acquire,
     read_once,
     write_once,
 )
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, MAX_CPUS, READER_SHIFT, Violation, violation
+from shmreclaim.machine.futex import EPERM
 from shmreclaim.sync.lockdep import (
     LOCK,
     READ,
@@ -100,10 +103,13 @@ def down_read(mem: Any, cpu: int, sem: int) -> int:
 
 @compiled
 def down_read_until(mem: Any, cpu: int, sem: int, deadline: int, state: int) -> int:
-    """Take a read share: 0; -ETIMEDOUT at `deadline` (ns on the clock; 0: never), -EINTR if `state` allows."""
+    """Take a read share: 0; -ETIMEDOUT at `deadline` (ns on the clock; 0: never), -EINTR if `state` allows, -EPERM."""
     lock_acquire(mem, cpu, sem)
-    word = fetch_add_acquire(mem, sem + LOCK.word, read_once(mem, cpu + CPU.bit))  # P4: pairs with up_write()
-    if word & READ_FAILED:
+    bit = read_once(mem, cpu + CPU.bit)
+    word = fetch_add_acquire(mem, sem + LOCK.word, bit)  # P4: pairs with up_write()
+    if word & (READ_FAILED | bit):
+        if word & bit:  # added to itself it has carried into the next CPU's bit
+            return _refuse(mem, cpu, sem, bit, Violation.RECURSION)
         return _down_read_slowpath(mem, cpu, sem, deadline, state)
     return lock_acquired(mem, cpu, sem, READ, 0)
 
@@ -111,13 +117,16 @@ def down_read_until(mem: Any, cpu: int, sem: int, deadline: int, state: int) -> 
 @compiled
 def down_read_trylock(mem: Any, cpu: int, sem: int) -> int:
     """Take a read share if no writer holds the sem and nobody waits; return whether."""
+    bit = read_once(mem, cpu + CPU.bit)
     word = read_once(mem, sem + LOCK.word)
-    while not word & READ_FAILED:
-        seen = cmpxchg_acquire(mem, sem + LOCK.word, word, word | read_once(mem, cpu + CPU.bit))  # P4: up_write()
+    while not word & (READ_FAILED | bit):
+        seen = cmpxchg_acquire(mem, sem + LOCK.word, word, word | bit)  # P4: pairs with up_write()
         if seen == word:
             lock_acquired(mem, cpu, sem, READ, 0)
             return 1
         word = seen
+    if word & bit:
+        violation(mem, cpu, Violation.RECURSION, sem, word, bit)
     lock_failed(mem, cpu, sem, READ)
     return 0
 
@@ -128,7 +137,7 @@ def _down_read_slowpath(mem: Any, cpu: int, sem: int, deadline: int, state: int)
     since = begin_wait(mem, cpu, sem)
     spin_lock(mem, cpu, sem + LOCK.wait_lock)
     outcome = 0
-    if read_once(mem, sem + LOCK.word) & READ_FAILED:
+    if load_acquire(mem, sem + LOCK.word) & READ_FAILED:  # P4: pairs with up_write()
         _queue_reader(mem, cpu, sem)
         outcome = _wait_as_reader(mem, cpu, sem, deadline, state)
     else:  # what was in the way has gone: the bit is the share now
@@ -177,8 +186,7 @@ def up_read(mem: Any, cpu: int, sem: int) -> int:
     bit = read_once(mem, cpu + CPU.bit)
     word = fetch_add_release(mem, sem + LOCK.word, -bit)  # P4: pairs with down_write()
     if word & bit == 0:
-        fetch_add_release(mem, sem + LOCK.word, bit)
-        return violation(mem, cpu, Violation.NOT_HELD, sem, word, bit)
+        return _refuse(mem, cpu, sem, -bit, Violation.NOT_HELD)
     if (word - bit) & (TAKEN | WAITERS) == WAITERS:
         _wake(mem, cpu, sem)
     return lock_release(mem, cpu, sem, READ)
@@ -203,8 +211,7 @@ def down_write(mem: Any, cpu: int, sem: int) -> int:
 def down_write_until(mem: Any, cpu: int, sem: int, deadline: int, state: int) -> int:
     """Take the sem for write: 0; -ETIMEDOUT at `deadline` (ns on the clock; 0: never), -EINTR if `state` allows."""
     lock_acquire(mem, cpu, sem)
-    mine = _writer(mem, cpu)
-    if cmpxchg_acquire(mem, sem + LOCK.word, 0, mine) != 0:  # P4: pairs with up_read(), up_write()
+    if cmpxchg_acquire(mem, sem + LOCK.word, 0, _writer(mem, cpu)) != 0:  # P4: pairs with up_read(), up_write()
         return _down_write_slowpath(mem, cpu, sem, deadline, state)
     return lock_acquired(mem, cpu, sem, WRITE, 0)
 
@@ -310,8 +317,7 @@ def up_write(mem: Any, cpu: int, sem: int) -> int:
     mine = _writer(mem, cpu)
     word = fetch_add_release(mem, sem + LOCK.word, -mine)  # P4: pairs with down_read(), down_write()
     if word & (WRITER | OWNER_MASK) != mine:
-        fetch_add_release(mem, sem + LOCK.word, mine)
-        return violation(mem, cpu, Violation.NOT_HELD, sem, word, mine)
+        return _refuse(mem, cpu, sem, -mine, Violation.NOT_HELD)
     if word & WAITERS:
         _wake(mem, cpu, sem)
     return lock_release(mem, cpu, sem, WRITE)
@@ -320,12 +326,23 @@ def up_write(mem: Any, cpu: int, sem: int) -> int:
 @compiled
 def downgrade_write(mem: Any, cpu: int, sem: int) -> int:
     """Turn a write hold into a read share without letting go; wake the readers if one is first."""
-    change = read_once(mem, cpu + CPU.bit) - _writer(mem, cpu)
+    mine = _writer(mem, cpu)
+    change = read_once(mem, cpu + CPU.bit) - mine
     word = fetch_add_release(mem, sem + LOCK.word, change)  # P4: pairs with down_read()
+    if word & (WRITER | OWNER_MASK) != mine:
+        return _refuse(mem, cpu, sem, change, Violation.NOT_HELD)
     lock_downgraded(mem, cpu, sem)
     if word & WAITERS:
         _wake(mem, cpu, sem)
     return 0
+
+
+@out_of_line
+def _refuse(mem: Any, cpu: int, sem: int, change: int, kind: int) -> int:
+    """Take back a change of the word that its CPU had no right to make, and write that down."""
+    word = fetch_add_release(mem, sem + LOCK.word, -change) - change
+    violation(mem, cpu, kind, sem, word, change)
+    return -EPERM
 
 
 @compiled

@@ -100,7 +100,7 @@ class OtherLine(NamedTuple):
     """A line that gives no event: `reason` is None for headers and blanks, which nobody misses."""
 
     reason: str | None
-    count: int = 1
+    times: int = 1
     is_event: bool = False
     """It has an event's form, of whatever tracepoint: the file is a trace."""
 

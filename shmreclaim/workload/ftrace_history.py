@@ -38,7 +38,7 @@ Moment = tuple[float, int]
 NEVER: Moment = (math.inf, 0)
 
 DROP_PAUSE = 20_000_000
-"""ns. Inside one drop_caches the recorded pauses are below 3 ms; between two that a program issues they were 78 ms and more."""
+"""ns. Pauses recorded inside one drop_caches stay below 3 ms, those between two that a program issued above 77 ms."""
 
 UNAWARE = frozenset(
     {
@@ -221,7 +221,7 @@ class _Walk:
             self.unused["cgroup events of other hierarchies"] += 1
             return
         if made.id in self.live:
-            self.unused["cgroup_mkdir of an id that was in use: its cgroup_rmdir is missing, the older memcg stays"] += 1
+            self.unused["cgroup_mkdir of an id in use: its cgroup_rmdir is missing, the older memcg stays"] += 1
         parent = self.by_path.get(made.path.rpartition("/")[0])
         memcg = Memcg(len(self.memcgs) + 1, self.pid, made.path, parent, self.moment)
         if parent is not None:

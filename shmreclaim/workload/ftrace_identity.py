@@ -5,11 +5,12 @@ when. The kernel gives the memory of an unmounted superblock to the next one: an
 the life of a mount.
 
 Rules:
-M1  A pointer is a task's mount if, of the tasks inside memcgs, only that one calls it, from some moment in the mount's life on,
-    and the mount has no other pointer yet; of several, the newest is taken.
+M1  A pointer is a task's mount if, of the tasks inside memcgs, only that one calls it, and only during the mount's
+    life, and the mount has no other pointer yet; of several, the newest is taken.
 M2  After that mount's life ended, the pointer may become another mount, of any task, by M1.
-M3  Calls from outside all memcgs see every superblock, so they fit a mount if they fall into its life, and decide nothing.
-M4  If a single call does not fit, the superblock of that pointer existed before the recording and lasts: all calls are its.
+M3  Calls from outside all memcgs reach every superblock: they fit a mount if they fall into its life, and choose none.
+M4  If a single call does not fit, the superblock of that pointer existed before the recording and lasts: all calls are
+    its own.
 M5  Only functions of superblocks (super_cache_scan) can be mounts.
 """
 

@@ -3,10 +3,9 @@
 The kind of file is told by its first bytes, not by its name. Buffers may be concatenated (of several CPUs, of several
 recordings): headers are allowed anywhere, and the events are sorted by time, equal times in the order of the file.
 
-Limits: a line longer than MAX_LINE bytes is skipped and counted. A text of more than MAX_TEXT bytes or MAX_LINES lines is
-refused, because a gzip file of one megabyte can unfold to a thousand. After MAX_EVENTS events the rest is
-left unread, and a remark says so. The binary formats of trace-cmd and perf are refused with the command that turns
-them into text.
+Limits: a line longer than MAX_LINE bytes is skipped and counted. A text of more than MAX_TEXT bytes or MAX_LINES lines
+is refused, because a gzip file of one megabyte can unfold to a thousand. After MAX_EVENTS events the rest is left
+unread, and a remark says so. The binary formats of trace-cmd and perf are refused with what to do instead.
 """
 
 import gzip
@@ -70,8 +69,8 @@ def _take(line: str, recording: Recording) -> None:
     read = parse_line(line)
     if isinstance(read, OtherLine):
         recording.event_lines += read.is_event
-        if read.reason is not None and read.count:
-            recording.unused[read.reason] += read.count
+        if read.reason is not None and read.times:
+            recording.unused[read.reason] += read.times
     else:
         recording.event_lines += 1
         recording.events.append(read)

@@ -28,7 +28,7 @@ class Shape:
 
 
 def _in_range(name: str, value: int, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+    if not low <= value <= high:
         raise UsageError(
             f"{name} {value!r} is not a whole number from {low} to {high}",
             remedy=f"Give {name} a value from {low} to {high}.",

@@ -1,0 +1,32 @@
+"""Where messages go, and what happens when nobody listens."""
+
+import os
+import sys
+from contextlib import suppress
+
+from shmreclaim.errors import SetupError
+
+
+def complain(message: str) -> None:
+    """Print one message on stderr; that stderr is closed is no reason to fail otherwise."""
+    with suppress(OSError):
+        print(f"shmreclaim: {message}", file=sys.stderr, flush=True)  # noqa: T201 - the messages are the product
+
+
+def say(text: str) -> None:
+    """Print `text` on stdout, now; that its reader left (`| head`) is no error, that it is full is one."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_stdout()
+    except OSError as error:
+        _discard_stdout()
+        raise SetupError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def _discard_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush cannot fail again."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)

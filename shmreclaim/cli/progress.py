@@ -1,0 +1,74 @@
+"""Progress on stderr: a bar where a person watches, one plain line a finished run elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from shmreclaim.result import RunRecord
+
+
+@contextmanager
+def make_progress(stream: TextIO) -> "Iterator[Lines | Bar]":
+    """Choose by what `stream` is."""
+    if not stream.isatty():
+        yield Lines(stream)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f}"))
+    # No refresh of its own: that is a thread, and workers are forked from this process.
+    with Progress(
+        *columns, TimeElapsedColumn(), console=Console(file=stream), auto_refresh=False, transient=True
+    ) as bar:
+        yield Bar(bar)
+
+
+class Lines:
+    """One line a finished run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to `stream`."""
+        self._stream = stream
+        self._runs = 0
+
+    def started(self, design: str, run: int, runs: int) -> None:
+        """Remember how many there are; the first run may compile for a minute, so say that it began."""
+        self._runs = runs
+        if run == 1:
+            self._say(f"run 1 of {runs}, {design}: started")
+
+    def advanced(self, done: int, total: int) -> None:
+        """Say nothing: a log wants no moving figures."""
+
+    def finished(self, design: str, run: int, record: RunRecord) -> None:
+        """Say what the run took."""
+        broken = len(record.invariants.violations)
+        verdict = f"{broken} invariants broken" if broken else "no invariant broken"
+        self._say(f"run {run} of {self._runs}, {design}: {record.wall_s:.2f} s, {verdict}")
+
+    def _say(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+class Bar:
+    """One bar, which each run fills anew."""
+
+    def __init__(self, bar: Progress) -> None:
+        """Move `bar`."""
+        self._bar = bar
+        self._task = bar.add_task("starting", total=1)
+
+    def started(self, design: str, run: int, runs: int) -> None:
+        """Empty the bar."""
+        self._bar.reset(self._task, description=f"run {run} of {runs}: {design}", total=1)
+        self._bar.refresh()
+
+    def advanced(self, done: int, total: int) -> None:
+        """Fill it as far as the run is."""
+        self._bar.update(self._task, completed=done, total=max(total, 1))
+        self._bar.refresh()
+
+    def finished(self, design: str, run: int, record: RunRecord) -> None:
+        """Nothing to add: the next run empties the bar, the table says the rest."""

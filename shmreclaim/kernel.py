@@ -1,0 +1,404 @@
+"""The operations of a CPU: the one place where a design is bound to what a workload asks for.
+
+`play` runs an op stream to its end; each operation is a function of its own below it, in the order of
+`workload.ops.Op`. A design comes in through the upcall table (`bind_design`), so this file is compiled once
+for all of them. An operation returns 0, a negative errno, or SKIPPED when what it names is not there (not
+registered because that failed, not online yet): skipped is counted, it is not a failure.
+
+What a superblock is to a handle is the business of the one CPU that mounts and unmounts it; memcgs are looked
+up by anyone, under RCU and with a reference.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from shmreclaim.designs import FUNCTIONS, NAMES
+from shmreclaim.errors import UsageError
+from shmreclaim.lib.list_head import list_init
+from shmreclaim.machine import upcall as upcalls
+from shmreclaim.machine.atomics import clock_ns, load_acquire, read_once, store_release, write_once
+from shmreclaim.machine.compile import compiled, out_of_line
+from shmreclaim.machine.cpu import CPU, OP_WORDS, CpuState, count_event
+from shmreclaim.machine.histogram import HISTOGRAM, histogram_add
+from shmreclaim.machine.layout import HEADER, Field, record
+from shmreclaim.machine.upcall import upcall
+from shmreclaim.mm.cgroup import cgroup_mkdir, cgroup_rmdir
+from shmreclaim.mm.id_memory import ida_pre_put
+from shmreclaim.mm.list_lru import LIST_LRU, list_lru_add, list_lru_touch, list_lru_walk_one
+from shmreclaim.mm.memcg import css_put, css_tryget, root_memcg
+from shmreclaim.mm.mount import mount, unmount
+from shmreclaim.mm.page_alloc import add_to_page_cache, charge_pages, free_pages, object_alloc
+from shmreclaim.mm.slab import rcu_do_batch
+from shmreclaim.mm.state import (
+    ENOMEM,
+    ENOSPC,
+    GFP_KERNEL,
+    MM,
+    Event,
+    Phase,
+    Upcall,
+    fatal_signal_pending,
+    mm_state,
+)
+from shmreclaim.mm.superblock import (
+    DENTRY_WORDS,
+    INODE_WORDS,
+    SHRINK_CONTROL,
+    dispose_list,
+    shrink_control,
+    superblock_lru,
+)
+from shmreclaim.mm.vmscan import drop_slab, memalloc_save, shrink_slab
+from shmreclaim.sync.rcu import MAX_PENDING, rcu_read_lock, rcu_read_unlock, synchronize_rcu
+from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE, wait_while
+from shmreclaim.workload.ops import Op
+
+SKIPPED = 1
+"""Result of an operation that found nothing to work on."""
+
+OP_COUNTS = record(
+    "OP_COUNTS",
+    Field("done", "one CPU"),
+    Field("skipped", "one CPU"),
+    Field("failed_enomem", "one CPU"),
+    Field("failed_enospc", "one CPU"),
+    Field("failed_other", "one CPU"),
+    Field("time", "one CPU; ns spent in it"),
+    aligned=False,
+)
+assert OP_COUNTS.SIZE <= OP_WORDS
+
+OP = record(
+    "OP",
+    Field("when", "read-only"),
+    Field("op", "read-only"),
+    Field("memcg", "read-only"),
+    Field("shrinker", "read-only"),
+    Field("nid", "read-only"),
+    Field("count", "read-only"),
+    Field("arg", "read-only"),
+    Field("spare", "read-only"),
+)
+
+
+def bind_design(name: str, *, compiled: bool = True) -> None:
+    """Make the upcalls of this process those of a design; raises UsageError if there is none of that name.
+
+    With `compiled=False` only plain bodies can call them, and nothing needs to be compiled.
+    """
+    if name not in NAMES:
+        raise UsageError(f"there is no design {name!r}", remedy=f"The designs are: {', '.join(NAMES)}.")
+    module = importlib.import_module(f"shmreclaim.designs.{name}")
+    bind = upcalls.bind if compiled else upcalls.bind_plain
+    for slot, function in enumerate(FUNCTIONS):
+        bind(slot, getattr(module, function))
+
+
+# --- playing a stream ----------------------------------------------------------------------------
+
+
+@compiled
+def play(mem: Any, cpu: int, ops: int, count: int, speed: int) -> int:
+    """Play `count` operations from word `ops` on; returns how many it did before the run was stopped.
+
+    `speed` is how much faster than planned time runs, in thousandths; 0 plays as fast as it goes. With planned
+    times an operation's latency counts from when it should have started: a late start is latency too.
+    """
+    began = clock_ns()
+    write_once(mem, cpu + CPU.started, began)
+    write_once(mem, cpu + CPU.state, CpuState.RUNNING)
+    k = 0
+    while k < count and not fatal_signal_pending(mem):
+        op = ops + k * OP.SIZE
+        planned = 0
+        if speed:
+            planned = began + read_once(mem, op + OP.when) * 1000 // speed
+            sleep_until(mem, planned)
+        _play_one(mem, cpu, op, planned)
+        k += 1
+        write_once(mem, cpu + CPU.ops_done, k)
+    _finish(mem, cpu)
+    write_once(mem, cpu + CPU.ended, clock_ns())
+    write_once(mem, cpu + CPU.state, CpuState.DONE)
+    return k
+
+
+@compiled
+def _play_one(mem: Any, cpu: int, op: int, planned: int) -> int:
+    """Play one operation and count how it went."""
+    kind = read_once(mem, op + OP.op)
+    since = clock_ns()
+    write_once(mem, cpu + CPU.op_since, since)
+    write_once(mem, cpu + CPU.op, kind)
+    outcome = _dispatch(mem, cpu, kind, op)
+    write_once(mem, cpu + CPU.op, -1)
+    now = clock_ns()
+    at = cpu + CPU.ops + kind * OP_WORDS
+    if outcome == 0:
+        at += OP_COUNTS.done
+    elif outcome == SKIPPED:
+        at += OP_COUNTS.skipped
+    elif outcome == -ENOMEM:
+        at += OP_COUNTS.failed_enomem
+    elif outcome == -ENOSPC:
+        at += OP_COUNTS.failed_enospc
+    else:
+        at += OP_COUNTS.failed_other
+    write_once(mem, at, read_once(mem, at) + 1)
+    if outcome != SKIPPED:
+        histogram_add(mem, cpu + CPU.histograms + kind * HISTOGRAM.SIZE, now - (planned if planned else since))
+        time = cpu + CPU.ops + kind * OP_WORDS + OP_COUNTS.time
+        write_once(mem, time, read_once(mem, time) + now - since)
+    return quiescent(mem, cpu)
+
+
+@compiled
+def quiescent(mem: Any, cpu: int) -> int:
+    """Between two operations: free what grace periods have let go, and do not let it pile up."""
+    if read_once(mem, cpu + CPU.rcu_pending) == 0:
+        return 0
+    rcu_do_batch(mem, cpu)
+    if read_once(mem, cpu + CPU.rcu_pending) > MAX_PENDING:
+        synchronize_rcu(mem, cpu)
+        rcu_do_batch(mem, cpu)
+    return 0
+
+
+@out_of_line
+def _finish(mem: Any, cpu: int) -> int:
+    """Leave nothing pending: free all that waits for a grace period, and what was preloaded."""
+    while read_once(mem, cpu + CPU.rcu_pending):
+        synchronize_rcu(mem, cpu)
+        rcu_do_batch(mem, cpu)
+    return ida_pre_put(mem, cpu)
+
+
+@out_of_line
+def sleep_until(mem: Any, when: int) -> int:
+    """Sleep until a time on the clock, or until the run is stopped; 0."""
+    phase = read_once(mem, HEADER.phase)
+    while phase != Phase.STOP and clock_ns() < when:
+        wait_while(mem, HEADER.phase, phase, when, UNINTERRUPTIBLE)
+        phase = read_once(mem, HEADER.phase)
+    return 0
+
+
+@compiled
+def _dispatch(mem: Any, cpu: int, kind: int, op: int) -> int:
+    memcg = read_once(mem, op + OP.memcg)
+    shrinker = read_once(mem, op + OP.shrinker)
+    nid = read_once(mem, op + OP.nid)
+    count = read_once(mem, op + OP.count)
+    arg = read_once(mem, op + OP.arg)
+    if kind == Op.LRU_ADD:
+        return op_lru_add(mem, cpu, op)
+    if kind == Op.SHRINK_SLAB:
+        return op_shrink_slab(mem, cpu, memcg, nid, arg)
+    if kind == Op.REGISTER:
+        return op_register(mem, cpu, shrinker, arg)
+    if kind == Op.UNREGISTER:
+        return op_unregister(mem, cpu, shrinker)
+    if kind == Op.MEMCG_ONLINE:
+        return op_memcg_online(mem, cpu, memcg, arg, count)
+    if kind == Op.MEMCG_OFFLINE:
+        return op_memcg_offline(mem, cpu, memcg)
+    if kind == Op.LRU_DEL:
+        return op_lru_del(mem, cpu, op)
+    if kind == Op.TOUCH:
+        return op_touch(mem, cpu, op)
+    if kind == Op.CACHE_PAGES:
+        return op_cache_pages(mem, cpu, memcg, nid, count, arg)
+    if kind == Op.ALLOC:
+        return op_alloc(mem, cpu, memcg, nid, count, arg)
+    if kind == Op.DROP_CACHES:
+        drop_slab(mem, cpu)
+        return 0
+    return op_idle(mem, count)
+
+
+# --- handles -------------------------------------------------------------------------------------
+
+
+@compiled
+def _memcg_slot(mem: Any, handle: int) -> int:
+    return read_once(mem, mm_state(mem) + MM.memcg_table) + handle
+
+
+@compiled
+def _superblock_slot(mem: Any, handle: int) -> int:
+    return read_once(mem, mm_state(mem) + MM.shrinker_table) + handle
+
+
+@compiled
+def _memcg_get(mem: Any, cpu: int, handle: int) -> int:
+    """The online memcg of a handle, referenced; 0 if there is none."""
+    rcu_read_lock(mem, cpu)
+    memcg = load_acquire(mem, _memcg_slot(mem, handle))
+    if memcg and not css_tryget(mem, memcg):
+        memcg = 0
+    rcu_read_unlock(mem, cpu)
+    return memcg
+
+
+# --- mounts and memcgs -----------------------------------------------------------------------------
+
+
+@compiled
+def op_register(mem: Any, cpu: int, handle: int, aware: int) -> int:
+    """Mount, as superblock `handle`."""
+    outcome = mount(mem, cpu, handle, aware)
+    if outcome < 0:
+        return outcome
+    return write_once(mem, _superblock_slot(mem, handle), outcome)
+
+
+@compiled
+def op_unregister(mem: Any, cpu: int, handle: int) -> int:
+    """Unmount superblock `handle`."""
+    sb = read_once(mem, _superblock_slot(mem, handle))
+    if sb == 0:
+        return SKIPPED
+    write_once(mem, _superblock_slot(mem, handle), 0)
+    return unmount(mem, cpu, sb)
+
+
+@compiled
+def op_memcg_online(mem: Any, cpu: int, handle: int, parent_handle: int, limit: int) -> int:
+    """mkdir of memcg `handle` below another, with a limit in pages."""
+    parent = _memcg_get(mem, cpu, parent_handle)
+    if parent == 0:
+        return SKIPPED
+    outcome = cgroup_mkdir(mem, cpu, parent, handle, limit)
+    css_put(mem, cpu, parent)
+    if outcome < 0:
+        return outcome
+    return store_release(mem, _memcg_slot(mem, handle), outcome)
+
+
+@compiled
+def op_memcg_offline(mem: Any, cpu: int, handle: int) -> int:
+    """rmdir of memcg `handle`."""
+    memcg = read_once(mem, _memcg_slot(mem, handle))
+    if memcg == 0:
+        return SKIPPED
+    write_once(mem, _memcg_slot(mem, handle), 0)
+    return cgroup_rmdir(mem, cpu, memcg)
+
+
+# --- objects -----------------------------------------------------------------------------------------
+
+
+@out_of_line
+def op_lru_add(mem: Any, cpu: int, op: int) -> int:
+    """Make objects of a memcg on a superblock, each on its list, the bit set when a list becomes non-empty."""
+    sb = read_once(mem, _superblock_slot(mem, read_once(mem, op + OP.shrinker)))
+    memcg = _memcg_get(mem, cpu, read_once(mem, op + OP.memcg))
+    if sb == 0 or memcg == 0:
+        if memcg:
+            css_put(mem, cpu, memcg)
+        return SKIPPED
+    nid = read_once(mem, op + OP.nid)
+    inodes = read_once(mem, op + OP.arg)
+    outcome = 0
+    done = 0
+    while done < read_once(mem, op + OP.count) and outcome == 0:
+        item = object_alloc(mem, cpu, memcg, nid, INODE_WORDS if inodes else DENTRY_WORDS)
+        if item:
+            _add_object(mem, cpu, superblock_lru(sb, inodes), nid, item)
+            done += 1
+        else:
+            outcome = -ENOMEM
+    count_event(mem, cpu, Event.OBJECTS_ADDED, done)
+    css_put(mem, cpu, memcg)
+    return outcome
+
+
+@compiled
+def _add_object(mem: Any, cpu: int, lru: int, nid: int, item: int) -> int:
+    """list_lru_add, then the bit of the list that became non-empty."""
+    memcg = list_lru_add(mem, cpu, lru, item)
+    number = read_once(mem, lru + LIST_LRU.shrinker_id)
+    if memcg and number >= 0:
+        # That memcg is the object's own or above it, and each memcg holds its parent: it cannot be freed.
+        upcall(Upcall.SET_SHRINKER_BIT, mem, cpu, memcg, nid, number, 0)
+    return 0
+
+
+@out_of_line
+def op_lru_del(mem: Any, cpu: int, op: int) -> int:
+    """Delete the oldest objects of a memcg on a superblock."""
+    sb = read_once(mem, _superblock_slot(mem, read_once(mem, op + OP.shrinker)))
+    memcg = _memcg_get(mem, cpu, read_once(mem, op + OP.memcg))
+    if sb == 0 or memcg == 0:
+        if memcg:
+            css_put(mem, cpu, memcg)
+        return SKIPPED
+    head = shrink_control(cpu) + SHRINK_CONTROL.dispose
+    list_init(mem, head)
+    lru = superblock_lru(sb, read_once(mem, op + OP.arg))
+    list_lru_walk_one(mem, cpu, lru, read_once(mem, op + OP.nid), memcg, read_once(mem, op + OP.count), head)
+    count_event(mem, cpu, Event.OBJECTS_DELETED, dispose_list(mem, cpu, head))
+    return css_put(mem, cpu, memcg)
+
+
+@out_of_line
+def op_touch(mem: Any, cpu: int, op: int) -> int:
+    """Use the oldest objects of a memcg on a superblock, so that reclaim gives them a second chance."""
+    sb = read_once(mem, _superblock_slot(mem, read_once(mem, op + OP.shrinker)))
+    memcg = _memcg_get(mem, cpu, read_once(mem, op + OP.memcg))
+    if sb == 0 or memcg == 0:
+        if memcg:
+            css_put(mem, cpu, memcg)
+        return SKIPPED
+    lru = superblock_lru(sb, read_once(mem, op + OP.arg))
+    list_lru_touch(mem, cpu, lru, read_once(mem, op + OP.nid), memcg, read_once(mem, op + OP.count))
+    return css_put(mem, cpu, memcg)
+
+
+# --- pages, reclaim, time --------------------------------------------------------------------------
+
+
+@out_of_line
+def op_cache_pages(mem: Any, cpu: int, handle: int, nid: int, pages: int, gfp: int) -> int:
+    """Read pages of a file into the page cache."""
+    memcg = _memcg_get(mem, cpu, handle)
+    if memcg == 0:
+        return SKIPPED
+    outcome = add_to_page_cache(mem, cpu, memcg, nid, pages, gfp)
+    css_put(mem, cpu, memcg)
+    return outcome
+
+
+@out_of_line
+def op_alloc(mem: Any, cpu: int, handle: int, nid: int, pages: int, gfp: int) -> int:
+    """Allocate pages, and give them back."""
+    memcg = _memcg_get(mem, cpu, handle)
+    if memcg == 0:
+        return SKIPPED
+    outcome = charge_pages(mem, cpu, memcg, nid, pages, gfp)
+    if outcome == 0:
+        free_pages(mem, cpu, memcg, nid, pages)
+    css_put(mem, cpu, memcg)
+    return outcome
+
+
+@out_of_line
+def op_shrink_slab(mem: Any, cpu: int, handle: int, nid: int, priority: int) -> int:
+    """One pass of reclaim over the slab of a memcg; of the root, also over shrinkers that know no memcg."""
+    memcg = _memcg_get(mem, cpu, handle)
+    if memcg == 0:
+        return SKIPPED
+    flags = memalloc_save(mem, cpu)
+    shrink_slab(mem, cpu, memcg, nid, GFP_KERNEL, priority)
+    if memcg == root_memcg(mem):
+        shrink_slab(mem, cpu, 0, nid, GFP_KERNEL, priority)
+    write_once(mem, cpu + CPU.flags, flags)
+    return css_put(mem, cpu, memcg)
+
+
+@compiled
+def op_idle(mem: Any, ns: int) -> int:
+    """Do nothing for a while, sleeping."""
+    return sleep_until(mem, clock_ns() + ns)

@@ -1,0 +1,169 @@
+"""Reclaim: one shrinker, one node, one allocation's worth.
+
+Model: mm/vmscan.c. do_shrink_slab asks one shrinker for its share; shrink_node walks a subtree of memcgs, page
+cache and slab of each; try_to_free_pages repeats that with falling priority until a cluster of pages is free.
+The walk over shrinkers is the design's, reached by an upcall.
+
+I9   reclaim never blocks for the lock of registration: it holds PF_MEMALLOC, and designs check that.
+Lock order: none held on entry that a shrinker could need; whoever holds more must expect trylocks to fail.
+"""
+
+from typing import Any
+
+from shmreclaim.machine.atomics import fetch_add_relaxed, read_once, write_once, xchg
+from shmreclaim.machine.compile import compiled, out_of_line
+from shmreclaim.machine.cpu import CPU, PF_MEMALLOC, count_event
+from shmreclaim.machine.upcall import upcall
+from shmreclaim.mm.memcg import css_put, mem_cgroup_iter, root_memcg
+from shmreclaim.mm.page_cache import shrink_lruvec
+from shmreclaim.mm.shrinker import (
+    SHRINK_BATCH,
+    SHRINK_EMPTY,
+    SHRINK_STOP,
+    SHRINKER,
+    scan_carry,
+    scan_delta,
+    scan_target,
+)
+from shmreclaim.mm.state import (
+    DEF_PRIORITY,
+    GFP_KERNEL,
+    LINES_PER_PAGE,
+    MM,
+    SWAP_CLUSTER_MAX,
+    Event,
+    Upcall,
+    fatal_signal_pending,
+    mm_state,
+)
+from shmreclaim.mm.superblock import SHRINK_CONTROL, shrink_control, super_cache_count, super_cache_scan
+
+DROP_SLAB_MIN = 10
+"""drop_caches goes on while a round frees more than this."""
+
+
+# --- one shrinker ---------------------------------------------------------------------------------
+
+
+@out_of_line
+def do_shrink_slab(mem: Any, cpu: int, shrinker: int, memcg: int, priority: int, deferred: int) -> int:
+    """Let one shrinker free its share; objects freed, or SHRINK_EMPTY. gfp and nid are in the shrink_control.
+
+    `deferred` is the word that holds what it owes. Like the kernel, a concurrent walker sees no debt while
+    this one works it off: the word is taken to zero first.
+    """
+    sc = shrink_control(cpu)
+    write_once(mem, sc + SHRINK_CONTROL.memcg, memcg if memcg else root_memcg(mem))
+    count_event(mem, cpu, Event.SHRINKER_CALLS, 1)
+    freeable = super_cache_count(mem, cpu, shrinker)
+    if freeable == 0 or freeable == SHRINK_EMPTY:
+        return freeable
+    era = read_once(mem, mm_state(mem) + MM.arithmetic)
+    owed = xchg(mem, deferred, 0)
+    batch = read_once(mem, shrinker + SHRINKER.batch)
+    batch = batch if batch else SHRINK_BATCH
+    delta = scan_delta(era, freeable, priority, read_once(mem, shrinker + SHRINKER.seeks), batch)
+    target = scan_target(era, freeable, owed, delta, priority)
+    freed = _scan_batches(mem, cpu, shrinker, freeable, target, batch)
+    carry = scan_carry(era, freeable, owed, delta, target - read_once(mem, sc + SHRINK_CONTROL.nr_to_scan))
+    if carry:
+        fetch_add_relaxed(mem, deferred, carry)
+    return freed
+
+
+@compiled
+def _scan_batches(mem: Any, cpu: int, shrinker: int, freeable: int, target: int, batch: int) -> int:
+    """Scan `target` objects in batches; what is left of it is in sc.nr_to_scan after. Returns objects freed."""
+    sc = shrink_control(cpu)
+    freed = 0
+    left = target
+    while left >= batch or left >= freeable:
+        n = min(batch, left)
+        write_once(mem, sc + SHRINK_CONTROL.nr_to_scan, n)
+        write_once(mem, sc + SHRINK_CONTROL.nr_scanned, n)
+        outcome = super_cache_scan(mem, cpu, shrinker)
+        if outcome == SHRINK_STOP:
+            break
+        freed += outcome
+        left -= read_once(mem, sc + SHRINK_CONTROL.nr_scanned)
+    write_once(mem, sc + SHRINK_CONTROL.nr_to_scan, left)
+    return freed
+
+
+# --- one memcg, one node --------------------------------------------------------------------------
+
+
+@compiled
+def shrink_slab(mem: Any, cpu: int, memcg: int, nid: int, gfp: int, priority: int) -> int:
+    """Run the design's pass over the shrinkers of a memcg (0: those that know no memcg); objects freed."""
+    count_event(mem, cpu, Event.RECLAIM_PASSES, 1)
+    sc = shrink_control(cpu)
+    write_once(mem, sc + SHRINK_CONTROL.gfp, gfp)
+    write_once(mem, sc + SHRINK_CONTROL.nid, nid)
+    return upcall(Upcall.SHRINK_SLAB, mem, cpu, memcg, nid, gfp, priority)
+
+
+@compiled
+def memalloc_save(mem: Any, cpu: int) -> int:
+    """Enter reclaim: allocations do not reclaim any more. Returns the flags to restore."""
+    flags = read_once(mem, cpu + CPU.flags)
+    write_once(mem, cpu + CPU.flags, flags | PF_MEMALLOC)
+    return flags
+
+
+@out_of_line
+def shrink_node(mem: Any, cpu: int, top: int, nid: int, gfp: int, priority: int) -> int:
+    """One pass over a subtree of memcgs: page cache and slab of each; then the shrinkers that know no memcg."""
+    memcg = mem_cgroup_iter(mem, cpu, top, 0)
+    while memcg:
+        shrink_lruvec(mem, cpu, memcg, nid, priority)
+        shrink_slab(mem, cpu, memcg, nid, gfp, priority)
+        if fatal_signal_pending(mem):
+            css_put(mem, cpu, memcg)
+            break
+        memcg = mem_cgroup_iter(mem, cpu, top, memcg)
+    if top == root_memcg(mem):
+        shrink_slab(mem, cpu, 0, nid, gfp, priority)
+    return 0
+
+
+# --- one allocation's worth -------------------------------------------------------------------------
+
+
+@out_of_line
+def try_to_free_pages(mem: Any, cpu: int, top: int, gfp: int) -> int:
+    """Reclaim below `top` on all nodes, priority 12 down to 0, until a cluster is free; lines freed.
+
+    Direct reclaim if `top` is the root, reclaim against a memcg's limit otherwise.
+    """
+    root = top == root_memcg(mem)
+    count_event(mem, cpu, Event.DIRECT_RECLAIMS if root else Event.MEMCG_RECLAIMS, 1)
+    flags = memalloc_save(mem, cpu)
+    write_once(mem, cpu + CPU.reclaimed, 0)
+    priority = DEF_PRIORITY
+    while priority >= 0 and not fatal_signal_pending(mem):
+        for nid in range(read_once(mem, mm_state(mem) + MM.nr_nodes)):
+            shrink_node(mem, cpu, top, nid, gfp, priority)
+        if read_once(mem, cpu + CPU.reclaimed) >= SWAP_CLUSTER_MAX * LINES_PER_PAGE:
+            break
+        priority -= 1
+    write_once(mem, cpu + CPU.flags, flags)
+    return read_once(mem, cpu + CPU.reclaimed)
+
+
+@out_of_line
+def drop_slab(mem: Any, cpu: int) -> int:
+    """What writing 2 to drop_caches does: passes at priority 0 over everything while one frees enough."""
+    flags = memalloc_save(mem, cpu)
+    total = 0
+    for nid in range(read_once(mem, mm_state(mem) + MM.nr_nodes)):
+        freed = DROP_SLAB_MIN + 1
+        while freed > DROP_SLAB_MIN and not fatal_signal_pending(mem):
+            freed = shrink_slab(mem, cpu, 0, nid, GFP_KERNEL, 0)
+            memcg = mem_cgroup_iter(mem, cpu, root_memcg(mem), 0)
+            while memcg:
+                freed += shrink_slab(mem, cpu, memcg, nid, GFP_KERNEL, 0)
+                memcg = mem_cgroup_iter(mem, cpu, root_memcg(mem), memcg)
+            total += freed
+    write_once(mem, cpu + CPU.flags, flags)
+    return total

@@ -1,0 +1,22 @@
+"""What holds for every test: nothing of ours is left in shared memory."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHM = Path("/dev/shm")
+
+
+def segments_of(pid: int) -> list[str]:
+    """Names of the segments that process `pid` made and that still exist."""
+    return sorted(path.name for path in SHM.glob(f"shmreclaim.{pid}.*"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left_in_shared_memory() -> Iterator[None]:
+    """Fail the session if a segment made by this process (under xdist: by this worker) outlives its tests."""
+    yield
+    left = segments_of(os.getpid())
+    assert not left, f"left in {SHM}: {', '.join(left)}"
