@@ -21,6 +21,7 @@ from shmreclaim.machine import upcall as upcalls
 from shmreclaim.machine.atomics import clock_ns, load_acquire, read_once, store_release, write_once
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, OP_WORDS, CpuState, count_event
+from shmreclaim.machine.futex import futex_wake
 from shmreclaim.machine.histogram import HISTOGRAM, histogram_add
 from shmreclaim.machine.layout import HEADER, Field, record
 from shmreclaim.machine.upcall import upcall
@@ -50,9 +51,10 @@ from shmreclaim.mm.superblock import (
     shrink_control,
     superblock_lru,
 )
-from shmreclaim.mm.vmscan import drop_slab, memalloc_save, shrink_slab
+from shmreclaim.mm.vmscan import balance_pgdat, drop_slab, memalloc_save, shrink_slab
+from shmreclaim.mm.zone import ZONE, wake_kswapd, zone_of
 from shmreclaim.sync.rcu import MAX_PENDING, rcu_read_lock, rcu_read_unlock, synchronize_rcu
-from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE, wait_while
+from shmreclaim.sync.wait_queue import EVERYBODY, UNINTERRUPTIBLE, wait_while
 from shmreclaim.workload.ops import Op
 
 SKIPPED = 1
@@ -173,6 +175,38 @@ def _finish(mem: Any, cpu: int) -> int:
         synchronize_rcu(mem, cpu)
         rcu_do_batch(mem, cpu)
     return ida_pre_put(mem, cpu)
+
+
+@out_of_line
+def run_kswapd(mem: Any, cpu: int, nid: int) -> int:
+    """The background reclaimer of a node: asked for, it reclaims up to the high watermark; until the run stops."""
+    write_once(mem, cpu + CPU.started, clock_ns())
+    asked = zone_of(mem, nid) + ZONE.kswapd
+    while not fatal_signal_pending(mem):
+        seen = read_once(mem, asked)
+        balance_pgdat(mem, cpu, nid)
+        quiescent(mem, cpu)
+        if not fatal_signal_pending(mem):
+            wait_while(mem, asked, seen, 0, UNINTERRUPTIBLE)
+    _finish(mem, cpu)
+    return write_once(mem, cpu + CPU.ended, clock_ns())
+
+
+@compiled
+def stop_all(mem: Any) -> int:
+    """Tell every CPU to leave at its next step; wakes those that sleep for time or for work."""
+    store_release(mem, HEADER.phase, Phase.STOP)
+    futex_wake(mem, HEADER.phase, EVERYBODY)
+    for nid in range(read_once(mem, mm_state(mem) + MM.nr_nodes)):
+        wake_kswapd(mem, zone_of(mem, nid))
+    return 0
+
+
+@compiled
+def start_all(mem: Any) -> int:
+    """Let every CPU that is ready begin, all at once."""
+    store_release(mem, HEADER.phase, Phase.RUN)
+    return futex_wake(mem, HEADER.phase, EVERYBODY)
 
 
 @out_of_line

@@ -211,12 +211,15 @@ def out_of_line(function: F) -> F:
     return cast(F, call)
 
 
-def link(progress: Callable[[int, int], None] | None = None) -> None:
-    """Compile, or load, every out-of-line function imported so far; `progress` hears (done, of how many)."""
-    for done, resolve in enumerate(list(_out_of_line.values())):
+def out_of_line_functions() -> list[Callable[[], None]]:
+    """Every out-of-line function imported so far, each as something that compiles or loads it."""
+    return list(_out_of_line.values())
+
+
+def link() -> None:
+    """Compile, or load, every out-of-line function imported so far."""
+    for resolve in out_of_line_functions():
         resolve()
-        if progress:
-            progress(done + 1, len(_out_of_line))
 
 
 def entry_point(function: Callable[..., int], arguments: int) -> Callable[..., int]:

@@ -83,9 +83,9 @@ HEADER = record(
     Field("cpu_stride", "read-only after boot; words from one CPU slot to the next"),
     Field("kernel", "read-only after boot; the mm root record"),
     Field("phase", "atomic, futex: what the CPUs are to do", line=True),
+    Field("ready", "atomic, futex: CPUs that wait for the start", line=True),
     Field("rcu_seq", "atomic", line=True),
     Field("rcu_waiters", "atomic", line=True),
-    Field("name_table", "read-only after boot", line=True),
 )
 
 MAGIC = int.from_bytes(b"shmrclm1", "little")

@@ -12,7 +12,7 @@ from typing import Any
 
 from shmreclaim.machine.atomics import fetch_add_relaxed, read_once, write_once, xchg
 from shmreclaim.machine.compile import compiled, out_of_line
-from shmreclaim.machine.cpu import CPU, PF_MEMALLOC, count_event
+from shmreclaim.machine.cpu import CPU, PF_KSWAPD, PF_MEMALLOC, count_event
 from shmreclaim.machine.upcall import upcall
 from shmreclaim.mm.memcg import css_put, mem_cgroup_iter, root_memcg
 from shmreclaim.mm.page_cache import shrink_lruvec
@@ -37,6 +37,7 @@ from shmreclaim.mm.state import (
     mm_state,
 )
 from shmreclaim.mm.superblock import SHRINK_CONTROL, shrink_control, super_cache_count, super_cache_scan
+from shmreclaim.mm.zone import ZONE, zone_free, zone_of
 
 DROP_SLAB_MIN = 10
 """drop_caches goes on while a round frees more than this."""
@@ -149,6 +150,20 @@ def try_to_free_pages(mem: Any, cpu: int, top: int, gfp: int) -> int:
         priority -= 1
     write_once(mem, cpu + CPU.flags, flags)
     return read_once(mem, cpu + CPU.reclaimed)
+
+
+@out_of_line
+def balance_pgdat(mem: Any, cpu: int, nid: int) -> int:
+    """What kswapd does when it was woken: passes of rising urgency until the high watermark is reached."""
+    zone = zone_of(mem, nid)
+    high = read_once(mem, zone + ZONE.high)
+    flags = memalloc_save(mem, cpu)
+    write_once(mem, cpu + CPU.flags, flags | PF_MEMALLOC | PF_KSWAPD)
+    priority = DEF_PRIORITY
+    while priority > 0 and zone_free(mem, zone) < high and not fatal_signal_pending(mem):
+        shrink_node(mem, cpu, root_memcg(mem), nid, GFP_KERNEL, priority)
+        priority -= 1
+    return write_once(mem, cpu + CPU.flags, flags)
 
 
 @out_of_line

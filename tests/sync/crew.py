@@ -19,7 +19,7 @@ PATIENCE = 30.0
 UNSET = -(1 << 62)
 
 
-class Hang(AssertionError):
+class HangError(AssertionError):
     """Something that had to happen did not; the message names who waits and for which word."""
 
 
@@ -84,7 +84,7 @@ class Crew:
         process = self._processes[number]
         process.join(within)
         if process.is_alive():
-            raise Hang(f"CPU {number} has not come back after {within} s; {self.waiting()}")
+            raise HangError(f"CPU {number} has not come back after {within} s; {self.waiting()}")
         assert process.exitcode == 0, f"CPU {number} ended with exit code {process.exitcode}"
         del self._processes[number]
         return self.word(self.results + number)
@@ -116,17 +116,22 @@ class Crew:
         """Wait until a word has a value."""
         until(lambda: self.word(i) == value, f"{value} in word {i}")
 
+    def until_asleep_on(self, number: int, word: int) -> None:
+        """Wait until the process that plays CPU `number` sleeps on a word that it waits for."""
+        self.until_word(self.cpus[number] + CPU.wait_for, word)
+        until_asleep(self._processes[number].pid)
+
     def violations(self) -> int:
         """How many violations all CPUs have noted."""
         return sum(self.word(cpu + CPU.nr_violations) for cpu in self.cpus if cpu)
 
 
 def until(condition: Callable[[], bool], what: str, within: float = PATIENCE) -> None:
-    """Let others run until a condition holds; raises Hang after `within` seconds."""
+    """Let others run until a condition holds; raises HangError after `within` seconds."""
     end = time.monotonic() + within
     while not condition():
         if time.monotonic() > end:
-            raise Hang(f"waited {within} s for: {what}")
+            raise HangError(f"waited {within} s for: {what}")
         os.sched_yield()
 
 

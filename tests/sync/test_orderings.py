@@ -355,9 +355,8 @@ def test_each_completion_lets_one_of_two_waiters_go_on(crew: Crew, log: int) -> 
     """The other one waits for the next."""
     word = crew.arena.allocate(1)
     for number in (1, 2):
-        pid = crew.start(number, programs.wait_and_sign, word, log)
-        crew.until_word(crew.cpus[number] + CPU.wait_for, word)
-        until_asleep(pid)
+        crew.start(number, programs.wait_and_sign, word, log)
+        crew.until_asleep_on(number, word)
     crew.call(complete, word)
     crew.until_word(log, 1)
     assert crew.word(word) == 0
@@ -399,9 +398,8 @@ def test_two_grace_periods_that_sleep_for_one_reader_both_wake(crew: Crew) -> No
     done = crew.arena.allocate(1)
     call_as(crew, 3, rcu_read_lock)
     for updater in (1, 2):
-        pid = crew.start(updater, programs.await_grace_period, done)
-        crew.until_word(crew.cpus[updater] + CPU.wait_for, crew.cpus[3] + CPU.rcu)
-        until_asleep(pid)
+        crew.start(updater, programs.await_grace_period, done)
+        crew.until_asleep_on(updater, crew.cpus[3] + CPU.rcu)
     call_as(crew, 3, rcu_read_unlock)
     assert crew.finish() == {1: 0, 2: 0}
 
@@ -411,9 +409,8 @@ def test_a_futex_wake_tells_how_many_it_woke(crew: Crew, sleepers: int, count: i
     """Between processes: the sleepers are others."""
     word = crew.arena.allocate(1)
     for number in range(1, sleepers + 1):
-        pid = crew.start(number, programs.sleep_on, word, 0, 0)
-        crew.until_word(crew.cpus[number] + CPU.wait_for, word)
-        until_asleep(pid)
+        crew.start(number, programs.sleep_on, word, 0, 0)
+        crew.until_asleep_on(number, word)
     assert crew.call(programs.wake, word, count) == woken
     crew.call(programs.wake, word, EVERYBODY)
     assert set(crew.finish().values()) <= {0}

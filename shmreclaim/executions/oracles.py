@@ -1,0 +1,288 @@
+"""The oracles at rest: what must hold over the whole segment when every CPU has stopped.
+
+Plain Python over the words, sharing no algorithm with what it checks, only the layout. Each check says
+which invariant it is (I1 to I10 of the kernel's designs, I11 and I12 of mm/) and counts; each violation
+names its values. What CPUs found broken on line is told here as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shmreclaim.machine.arena import Arena
+from shmreclaim.machine.cpu import CPU, MAX_KEPT_VIOLATIONS, Violation
+from shmreclaim.machine.layout import HEADER, LINE
+from shmreclaim.mm.list_lru import LIST_LRU, LRU_NODE, LRU_NODE_WORDS, LRU_ONE, OBJECT, OBJECT_ON_LRU
+from shmreclaim.mm.memcg import MEMCG, NODEINFO, NODEINFO_WORDS
+from shmreclaim.mm.shrinker import SHRINKER, SHRINKER_MEMCG_AWARE
+from shmreclaim.mm.shrinker_map import MAP
+from shmreclaim.mm.slab import BLOCK_WORDS, CHUNK, CHUNK_WORDS, HEAP, RUN
+from shmreclaim.mm.state import LINES_PER_PAGE, MM, Event
+from shmreclaim.mm.superblock import SUPERBLOCK
+from shmreclaim.mm.zone import ZONE
+from shmreclaim.sync.lockdep import LOCK
+
+ON_LINE = {
+    Violation.HELD_OVERFLOW: "lock {a} taken while {b} others are held: more than can be noted",
+    Violation.LOCK_ORDER: "lock order: a lock of class {b} (at {c}) was waited for inside one of class {a}",
+    Violation.NOT_HELD: "lock {a} released by a CPU that does not hold it (word {b})",
+    Violation.EXCLUSION: "two CPUs inside lock {a} (seen {b}, {c})",
+    Violation.DOUBLE_FREE: "object {a} freed while its state is {b:#x}: twice, or never isolated",
+    Violation.LIST_CORRUPT: "object {a} on list {c} has state {b:#x}",
+    Violation.ID_BEYOND_MAP: "I3: shrinker {a} has an object in memcg {c}, whose map has {b} bits",
+    Violation.NEGATIVE_COUNT: "count of {a} fell to {b}",
+    Violation.USE_AFTER_FREE: "I1: {a} was used after it was freed (found {b:#x})",
+    Violation.RECLAIM_BLOCKED: "I9: reclaim blocked for lock {a} of class {b}",
+    Violation.REF_UNDERFLOW: "references of {a} fell to {b}",
+    Violation.ID_BOUND: "I4: shrinker id {a} published where {b} was found",
+}
+
+
+@dataclass
+class _Check:
+    """A walk over a segment that gathers what does not hold."""
+
+    arena: Arena
+    slots: list[int]
+    checked: int = 0
+    violations: list[str] = field(default_factory=list)
+
+    def word(self, at: int) -> int:
+        return self.arena.memory[at]
+
+    @property
+    def mm(self) -> int:
+        return self.word(HEADER.kernel)
+
+    @property
+    def nodes(self) -> range:
+        return range(self.word(self.mm + MM.nr_nodes))
+
+    def that(self, holds: bool, message: str) -> None:
+        self.checked += 1
+        if not holds:
+            self.violations.append(message)
+
+    def entries(self, head: int) -> list[int]:
+        """Entries of a list_head; a list that does not come back to its head is a violation."""
+        found, entry = [], self.word(head)
+        while entry != head:
+            found.append(entry)
+            if len(found) > len(self.arena.memory) // LINE or self.word(self.word(entry) + 1) != entry:
+                self.that(False, f"I12: list {head} is broken after {len(found)} entries, at {entry}")
+                break
+            entry = self.word(entry)
+        return found
+
+    def events(self, which: Event) -> int:
+        return sum(self.word(slot + CPU.events + which) for slot in self.slots)
+
+
+def check_at_rest(arena: Arena, slots: list[int]) -> tuple[int, list[str]]:
+    """Check everything; how many checks were made, on line ones included, and what did not hold."""
+    check = _Check(arena, slots)
+    _on_line(check)
+    _cpus(check)
+    memcgs = [entry - MEMCG.list for entry in check.entries(check.mm + MM.memcgs)]
+    superblocks = [entry - SUPERBLOCK.link for entry in check.entries(check.mm + MM.superblocks)]
+    charges = _objects(check, memcgs, superblocks)
+    _ids(check, superblocks)
+    _maps(check, memcgs)
+    _memcgs(check, memcgs, charges)
+    _budget(check, memcgs)
+    return check.checked, check.violations
+
+
+def _on_line(check: _Check) -> None:
+    """What CPUs wrote down while they ran."""
+    for slot in check.slots:
+        check.checked += check.word(slot + CPU.checks)
+        total = check.word(slot + CPU.nr_violations)
+        for k in range(min(total, MAX_KEPT_VIOLATIONS)):
+            kind, a, b, c = check.arena.view(slot + CPU.violations + 4 * k, 4).tolist()
+            check.violations.append(f"CPU {check.word(slot + CPU.id) - 1}: {ON_LINE[Violation(kind)].format(a=a, b=b, c=c)}")
+        if total > MAX_KEPT_VIOLATIONS:
+            check.violations.append(f"CPU {check.word(slot + CPU.id) - 1}: {total - MAX_KEPT_VIOLATIONS} more")
+
+
+def _cpus(check: _Check) -> None:
+    """Nothing is held, waited for, read under RCU or pending."""
+    for slot in check.slots:
+        name = f"CPU {check.word(slot + CPU.id) - 1}"
+        for at, what in (
+            (CPU.held_depth, "locks held"),
+            (CPU.wait_for, "wait not ended"),
+            (CPU.rcu, "RCU read section not ended"),
+            (CPU.rcu_pending, "callbacks pending"),
+            (CPU.flags, "task flags not restored"),
+        ):
+            check.that(check.word(slot + at) == 0, f"{name} at the end: {what} ({check.word(slot + at)})")
+    for lock in (check.mm + MM.cgroup_mutex, check.mm + MM.list_lrus_mutex):
+        check.that(check.word(lock + LOCK.word) == 0, f"lock {lock} is not free at the end")
+
+
+def _objects(check: _Check, memcgs: list[int], superblocks: list[int]) -> dict[int, tuple[int, int]]:
+    """I2, I12 and conservation: every list counted, every object's bit set. Charges (objects, lines) by memcg."""
+    owners = {check.word(m + MEMCG.kmemcg_id): m for m in memcgs if check.word(m + MEMCG.effective) == m}
+    charges: dict[int, tuple[int, int]] = {}
+    remaining = 0
+    for sb in superblocks:
+        check.that(check.word(sb + SUPERBLOCK.s_umount + LOCK.word) == 0, f"s_umount of superblock {sb} is not free")
+        for lru in (sb + SUPERBLOCK.dentries, sb + SUPERBLOCK.inodes):
+            for nid in check.nodes:
+                remaining += _lru_node(check, lru, nid, owners, charges)
+    added, deleted, freed = (
+        check.events(e) for e in (Event.OBJECTS_ADDED, Event.OBJECTS_DELETED, Event.OBJECTS_FREED)
+    )
+    allocated = check.word(check.mm + MM.nr_objects)
+    check.that(
+        added - deleted - freed == remaining == allocated,
+        f"objects are not conserved: {added} added - {deleted} deleted - {freed} freed = {added - deleted - freed}, "
+        f"{remaining} on lists, {allocated} allocated",
+    )
+    return charges
+
+
+def _lru_node(check: _Check, lru: int, nid: int, owners: dict[int, int], charges: dict[int, tuple[int, int]]) -> int:
+    """All lists of one list_lru on one node; returns the objects on them."""
+    node = lru + LIST_LRU.nodes + nid * LRU_NODE_WORDS
+    lists = check.word(node + LRU_NODE.lists)
+    count = check.word(check.mm + MM.max_memcgs) if lists else 0
+    ones = [(-1, node + LRU_NODE.root)] + [(k, lists + k * LRU_ONE.SIZE) for k in range(count)]
+    total = 0
+    for number, one in ones:
+        items = [entry - OBJECT.link for entry in check.entries(one + LRU_ONE.head)]
+        said = check.word(one + LRU_ONE.nr_items)
+        check.that(said == len(items), f"I12: list {one} counts {said} objects and has {len(items)}")
+        total += len(items)
+        for item in items:
+            _object(check, item, charges)
+        if items and lists:
+            check.that(number in owners, f"list {number} of list_lru {lru} has objects and no memcg")
+            _bit(check, lru, nid, owners.get(number, 0), len(items))
+            for item in items:
+                effective = check.word(check.word(item + OBJECT.memcg) + MEMCG.effective)
+                check.that(effective == owners.get(number), f"object {item} is on the list of another memcg")
+    said = check.word(node + LRU_NODE.nr_items)
+    check.that(said == total, f"I12: node {nid} of list_lru {lru} counts {said} objects and has {total}")
+    check.that(check.word(node + LRU_NODE.lock) == 0, f"lock of list_lru {lru}, node {nid} is not free")
+    return total
+
+
+def _object(check: _Check, item: int, charges: dict[int, tuple[int, int]]) -> None:
+    state = check.word(item + OBJECT.state)
+    check.that(state == OBJECT_ON_LRU, f"object {item} on a list has state {state:#x}")
+    memcg = check.word(item + OBJECT.memcg)
+    objects, lines = charges.get(memcg, (0, 0))
+    charges[memcg] = (objects + 1, lines + check.word(item + OBJECT.words) // LINE)
+
+
+def _bit(check: _Check, lru: int, nid: int, memcg: int, n: int) -> None:
+    """I2: a memcg that has a map has the bit of a shrinker with objects."""
+    number = check.word(lru + LIST_LRU.shrinker_id)
+    block = check.word(memcg + MEMCG.nodeinfo + nid * NODEINFO_WORDS + NODEINFO.map) if memcg else 0
+    if number < 0 or block == 0:
+        return
+    bits = check.word(block + MAP.nr_bits)
+    isset = number < bits and check.word(block + MAP.bits + number // 64) >> (number % 64) & 1
+    handle = check.word(memcg + MEMCG.handle)
+    check.that(
+        bool(isset), f"I2: memcg {handle} holds {n} objects of shrinker {number} on node {nid}, its bit is clear"
+    )
+
+
+def _ids(check: _Check, superblocks: list[int]) -> None:
+    """I6 and I7: ids stay small, and live ids are those of registered shrinkers, each once."""
+    live, peak, highest = (check.word(check.mm + at) for at in (MM.live_ids, MM.peak_ids, MM.max_id))
+    check.that(highest + 1 <= peak, f"I6: id {highest} was given with at most {peak} shrinkers at a time")
+    if peak == 0:
+        return
+    aware = [sb for sb in superblocks if check.word(sb + SHRINKER.flags) & SHRINKER_MEMCG_AWARE]
+    numbers = [check.word(sb + SHRINKER.id) for sb in aware]
+    check.that(live == len(aware), f"I7: {live} ids are taken, {len(aware)} memcg-aware shrinkers are registered")
+    check.that(len(set(numbers)) == len(numbers) and -1 not in numbers, f"ids are not distinct: {sorted(numbers)}")
+
+
+def _maps(check: _Check, memcgs: list[int]) -> None:
+    """I3 and I10: every map reaches every live id, and a parent's map reaches its children's."""
+    for memcg in memcgs:
+        for nid in check.nodes:
+            bits = _map_bits(check, memcg, nid)
+            above = _map_bits(check, check.word(memcg + MEMCG.parent), nid)
+            if bits is None:
+                continue
+            handle = check.word(memcg + MEMCG.handle)
+            if above is not None:
+                check.that(above >= bits, f"I10: memcg {handle} has a map of {bits} bits, its parent of {above}")
+            if check.word(check.mm + MM.live_ids) and check.word(memcg + MEMCG.online):
+                highest = _highest_live_id(check)
+                check.that(highest < bits, f"I3: memcg {handle} has a map of {bits} bits, id {highest} is live")
+
+
+def _highest_live_id(check: _Check) -> int:
+    heads = check.entries(check.mm + MM.superblocks)
+    return max((check.word(entry - SUPERBLOCK.link + SHRINKER.id) for entry in heads), default=-1)
+
+
+def _map_bits(check: _Check, memcg: int, nid: int) -> int | None:
+    block = check.word(memcg + MEMCG.nodeinfo + nid * NODEINFO_WORDS + NODEINFO.map) if memcg else 0
+    return check.word(block + MAP.nr_bits) if block else None
+
+
+def _memcgs(check: _Check, memcgs: list[int], charges: dict[int, tuple[int, int]]) -> None:
+    """Charges and references: each memcg's usage is what it and those below it have, and nothing more refers to it."""
+    own, references = {}, {}
+    for memcg in memcgs:
+        pages = sum(
+            check.word(memcg + MEMCG.nodeinfo + nid * NODEINFO_WORDS + NODEINFO.cache_pages) for nid in check.nodes
+        )
+        objects, lines = charges.get(memcg, (0, 0))
+        own[memcg] = lines + pages * LINES_PER_PAGE
+        references[memcg] = objects + pages + check.word(memcg + MEMCG.online)
+    usage = dict.fromkeys(memcgs, 0)
+    for memcg in memcgs:
+        parent = check.word(memcg + MEMCG.parent)
+        if parent:
+            references[parent] += 1
+        above = memcg
+        while above:
+            usage[above] += own[memcg]
+            above = check.word(above + MEMCG.parent)
+    for memcg in memcgs:
+        handle = check.word(memcg + MEMCG.handle)
+        said, held = check.word(memcg + MEMCG.usage), check.word(memcg + MEMCG.refcount)
+        check.that(said == usage[memcg], f"memcg {handle} is charged {said} lines, {usage[memcg]} are allocated")
+        check.that(held == references[memcg], f"memcg {handle} has {held} references, {references[memcg]} are known")
+
+
+def _budget(check: _Check, memcgs: list[int]) -> None:
+    """I11: what each node's budget lacks is what its heap and its page cache have."""
+    for nid in check.nodes:
+        zone = check.word(check.mm + MM.zones) + nid * ZONE.SIZE
+        taken = check.word(zone + ZONE.size) - check.word(zone + ZONE.free)
+        pages = sum(
+            check.word(memcg + MEMCG.nodeinfo + nid * NODEINFO_WORDS + NODEINFO.cache_pages) for memcg in memcgs
+        )
+        blocks = _heap_lines(check, check.word(check.mm + MM.heaps) + nid * HEAP.SIZE)
+        check.that(
+            taken == blocks + pages * LINES_PER_PAGE,
+            f"I11: node {nid} lacks {taken} lines, its heap has {blocks} and its page cache {pages * LINES_PER_PAGE}",
+        )
+
+
+def _heap_lines(check: _Check, heap: int) -> int:
+    """Lines in blocks that are given out."""
+    lines, k = 0, 0
+    used, chunks = check.word(heap + HEAP.used), check.word(heap + HEAP.chunks)
+    while k < check.word(heap + HEAP.nr_chunks):
+        chunk = chunks + k * CHUNK.SIZE
+        size, inuse = check.word(chunk + CHUNK.size), check.word(chunk + CHUNK.inuse)
+        if not check.word(used + k // 64) >> (k % 64) & 1:
+            k += 1
+        elif size == RUN:
+            lines += inuse * (CHUNK_WORDS // LINE)
+            k += inuse
+        else:
+            lines += inuse * (BLOCK_WORDS[size] // LINE)
+            k += 1
+    return lines

@@ -1,0 +1,322 @@
+"""Two sides of each litmus test, compiled; both are released at the start of every round.
+
+Values grow with the round, so that no word needs to be reset: a word is "new" if it equals the round.
+Every left or right side returns how often it saw the forbidden outcome; SEEN counts how often the
+interesting half of it happened, so that a test can tell "never forbidden" from "never tried".
+"""
+
+from typing import Any
+
+from shmreclaim.machine.atomics import (
+    clock_ns,
+    cpu_relax,
+    fetch_add,
+    load_acquire,
+    read_once,
+    smp_mb,
+    store_release,
+    write_once,
+)
+from shmreclaim.machine.compile import compiled
+from shmreclaim.machine.cpu import CPU
+from shmreclaim.machine.futex import futex_wait, futex_wake
+from shmreclaim.machine.layout import HEADER, Field, record
+from shmreclaim.sync.completion import complete, wait_for_completion
+from shmreclaim.sync.mutex import mutex_lock, mutex_unlock
+from shmreclaim.sync.rcu import rcu_is_over, rcu_read_lock, rcu_read_unlock, rcu_start, synchronize_rcu
+from shmreclaim.sync.refcount import refcount_dec_and_test
+from shmreclaim.sync.rwsem import down_read, down_write, downgrade_write, up_read, up_write
+from shmreclaim.sync.spinlock import spin_lock, spin_unlock
+from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE, grant, wait_for_wake, wake_cpus
+
+TABLE = record(
+    "LITMUS_TABLE",
+    Field("gate", "atomic; how many have come to the start of a round"),
+    Field("sleepers", "atomic"),
+    Field("x", "the test", line=True),
+    Field("y", "the test", line=True),
+    Field("early", "the test", line=True),
+    Field("left", "the left side; what it found", line=True),
+    Field("right", "the right side; what it found", line=True),
+    Field("seen", "one side; how often the interesting half happened", line=True),
+)
+SPINS = 2000
+NAP = 50_000
+SPIN, MUTEX, WRITE_READ, READ_WRITE, DOWNGRADE = range(5)
+
+
+@compiled
+def meet(mem: Any, table: int, count: int) -> int:
+    """Wait until `count` arrivals were made at the gate; spin, and sleep if the other is not running."""
+    arrived = fetch_add(mem, table + TABLE.gate, 1) + 1
+    if read_once(mem, table + TABLE.sleepers):
+        futex_wake(mem, table + TABLE.gate, 1)
+    spins = 0
+    while arrived < count:
+        spins += 1
+        if spins > SPINS:
+            fetch_add(mem, table + TABLE.sleepers, 1)
+            futex_wait(mem, table + TABLE.gate, arrived, 0)
+            fetch_add(mem, table + TABLE.sleepers, -1)
+        cpu_relax()
+        arrived = load_acquire(mem, table + TABLE.gate)
+    return 0
+
+
+@compiled
+def await_word(mem: Any, word: int, value: int) -> int:
+    """Wait until a word has a value that nobody announces."""
+    spins = 0
+    while load_acquire(mem, word) != value:
+        spins += 1
+        if spins > SPINS:
+            futex_wait(mem, word, read_once(mem, word), clock_ns() + NAP)
+        cpu_relax()
+    return 0
+
+
+@compiled
+def linger(turns: int) -> int:
+    """Let a few nanoseconds a turn pass."""
+    for _ in range(turns):
+        cpu_relax()
+    return 0
+
+
+@compiled
+def count_seen(mem: Any, table: int) -> int:
+    """Note that the interesting half of an outcome happened."""
+    return write_once(mem, table + TABLE.seen, read_once(mem, table + TABLE.seen) + 1)
+
+
+# --- store buffering: the shape that P7 and P9 forbid -----------------------------------------------
+
+
+@compiled
+def store_buffering(mem: Any, cpu: int, table: int, rounds: int, barrier: int) -> int:
+    """X = 1; read y, against y = 1; read x. Forbidden: both read the old value."""
+    first = read_once(mem, cpu + CPU.id) == 1
+    mine, other = (table + TABLE.x, table + TABLE.y) if first else (table + TABLE.y, table + TABLE.x)
+    found = table + (TABLE.left if first else TABLE.right)
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        meet(mem, table, 4 * k - 2)
+        write_once(mem, mine, k)
+        if barrier:
+            smp_mb()  # pairs with itself on the other side
+        write_once(mem, found, read_once(mem, other))
+        meet(mem, table, 4 * k)
+        forbidden += read_once(mem, table + TABLE.left) != k and read_once(mem, table + TABLE.right) != k
+    return forbidden
+
+
+# --- P1, P3, P4: what was written under a lock, and before it ----------------------------------------
+
+
+@compiled
+def hand_over(mem: Any, cpu: int, lock: int, kind: int, table: int, k: int) -> int:
+    """Under the lock: x = k, then y = k."""
+    if kind == SPIN:
+        spin_lock(mem, cpu, lock)
+    elif kind == MUTEX:
+        mutex_lock(mem, cpu, lock)
+    elif kind == READ_WRITE:
+        down_read(mem, cpu, lock)
+    else:
+        down_write(mem, cpu, lock)
+    write_once(mem, table + TABLE.x, k)
+    if kind == DOWNGRADE:
+        downgrade_write(mem, cpu, lock)
+    write_once(mem, table + TABLE.y, k)
+    if kind == SPIN:
+        return spin_unlock(mem, cpu, lock)
+    if kind == MUTEX:
+        return mutex_unlock(mem, cpu, lock)
+    return up_write(mem, cpu, lock) if kind == WRITE_READ else up_read(mem, cpu, lock)
+
+
+@compiled
+def lock_writer(mem: Any, cpu: int, lock: int, table: int, kind: int, rounds: int) -> int:
+    """Before the lock: early = k; under it: x = k, y = k."""
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        write_once(mem, table + TABLE.early, k)
+        linger(k & 15)
+        hand_over(mem, cpu, lock, kind, table, k)
+    return 0
+
+
+@compiled
+def lock_reader(mem: Any, cpu: int, lock: int, table: int, kind: int, rounds: int) -> int:
+    """Under the lock: read y, then x and early. Forbidden: y is new and one of the others is not."""
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        linger(k >> 4 & 31)
+        if kind == SPIN:
+            spin_lock(mem, cpu, lock)
+        elif kind == MUTEX:
+            mutex_lock(mem, cpu, lock)
+        elif kind == READ_WRITE:
+            down_write(mem, cpu, lock)
+        else:
+            down_read(mem, cpu, lock)
+        y = read_once(mem, table + TABLE.y)
+        new = read_once(mem, table + TABLE.x) == k and read_once(mem, table + TABLE.early) == k
+        if kind == SPIN:
+            spin_unlock(mem, cpu, lock)
+        elif kind == MUTEX:
+            mutex_unlock(mem, cpu, lock)
+        elif kind == READ_WRITE:
+            up_write(mem, cpu, lock)
+        else:
+            up_read(mem, cpu, lock)
+        if y == k:
+            count_seen(mem, table)
+            forbidden += 1 - new
+    return forbidden
+
+
+# --- P2, P5, P6: wake-ups, completions, references ---------------------------------------------------
+
+
+@compiled
+def woken(mem: Any, cpu: int, table: int, rounds: int) -> int:
+    """Get ready, wait for a wake-up, read x. Forbidden: x is old."""
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        write_once(mem, cpu + CPU.wake, 0)
+        store_release(mem, table + TABLE.y, k)
+        wait_for_wake(mem, cpu, 0, UNINTERRUPTIBLE)
+        forbidden += read_once(mem, table + TABLE.x) != k
+        store_release(mem, table + TABLE.left, k)
+    return forbidden
+
+
+@compiled
+def waker(mem: Any, cpu: int, table: int, rounds: int, sleeper: int) -> int:
+    """When the other is ready: x = k, wake it."""
+    for k in range(1, rounds + 1):
+        await_word(mem, table + TABLE.y, k)
+        linger(k & 63)
+        write_once(mem, table + TABLE.x, k)
+        wake_cpus(mem, grant(mem, sleeper))
+        await_word(mem, table + TABLE.left, k)
+    return 0
+
+
+@compiled
+def completer(mem: Any, cpu: int, table: int, rounds: int, completion: int) -> int:
+    """X = k, complete."""
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        linger(k & 31)
+        write_once(mem, table + TABLE.x, k)
+        complete(mem, completion)
+    return 0
+
+
+@compiled
+def completed(mem: Any, cpu: int, table: int, rounds: int, completion: int) -> int:
+    """Wait for the completion, read x. Forbidden: x is old."""
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        wait_for_completion(mem, cpu, completion, 0, UNINTERRUPTIBLE)
+        forbidden += read_once(mem, table + TABLE.x) != k
+    return forbidden
+
+
+@compiled
+def dropper(mem: Any, cpu: int, table: int, rounds: int, ref: int) -> int:
+    """Write one's own word, drop a reference; the last one reads both. Forbidden: one is old."""
+    mine = table + (TABLE.x if read_once(mem, cpu + CPU.id) == 1 else TABLE.y)
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        write_once(mem, mine, k)
+        if refcount_dec_and_test(mem, ref):
+            forbidden += read_once(mem, table + TABLE.x) != k or read_once(mem, table + TABLE.y) != k
+            write_once(mem, ref, 2)
+    return forbidden
+
+
+# --- P7, P8, P9: grace periods -----------------------------------------------------------------------
+
+
+@compiled
+def enter(mem: Any, cpu: int, barrier: int) -> int:
+    """Enter a read section; without the barrier it is what P7 warns of."""
+    if barrier:
+        return rcu_read_lock(mem, cpu)
+    write_once(mem, cpu + CPU.rcu_nesting, 1)
+    return write_once(mem, cpu + CPU.rcu, read_once(mem, HEADER.rcu_seq) + 1)
+
+
+@compiled
+def pointer_reader(mem: Any, cpu: int, table: int, rounds: int, barrier: int) -> int:
+    """Enter, read the pointer x, stay inside until the updater has looked."""
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        enter(mem, cpu, barrier)
+        old = read_once(mem, table + TABLE.x) != k
+        store_release(mem, table + TABLE.left, 2 * k + old)
+        await_word(mem, table + TABLE.right, k)
+        rcu_read_unlock(mem, cpu)
+    return 0
+
+
+@compiled
+def pointer_updater(mem: Any, cpu: int, table: int, rounds: int) -> int:
+    """Change the pointer x, start a grace period, look. Forbidden: it is over and the reader inside saw the old x."""
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        write_once(mem, table + TABLE.x, k)
+        over = rcu_is_over(mem, rcu_start(mem))
+        while read_once(mem, table + TABLE.left) >> 1 != k:
+            cpu_relax()
+        if over:
+            count_seen(mem, table)
+            forbidden += load_acquire(mem, table + TABLE.left) & 1
+        store_release(mem, table + TABLE.right, k)
+    return forbidden
+
+
+@compiled
+def section_writer(mem: Any, cpu: int, table: int, rounds: int) -> int:
+    """Inside a read section: say so, then x = k."""
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        rcu_read_lock(mem, cpu)
+        store_release(mem, table + TABLE.y, k)
+        linger(k & 63)
+        write_once(mem, table + TABLE.x, k)
+        rcu_read_unlock(mem, cpu)
+    return 0
+
+
+@compiled
+def section_waiter(mem: Any, cpu: int, table: int, rounds: int) -> int:
+    """When the other is inside: wait for a grace period, read x. Forbidden: x is old."""
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        await_word(mem, table + TABLE.y, k)
+        linger(k >> 6 & 63)
+        synchronize_rcu(mem, cpu)
+        forbidden += read_once(mem, table + TABLE.x) != k
+    return forbidden
+
+
+@compiled
+def section_sleeper(mem: Any, cpu: int, table: int, rounds: int) -> int:
+    """Inside a read section: x = k, say so, stay for about as long as the other takes to fall asleep."""
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        rcu_read_lock(mem, cpu)
+        write_once(mem, table + TABLE.x, k)
+        store_release(mem, table + TABLE.y, k)
+        linger((k & 31) * 16)
+        rcu_read_unlock(mem, cpu)
+    return 0

@@ -1,0 +1,118 @@
+"""Every ordering pair of sync/, in two real processes: its forbidden outcome never shows.
+
+These run on the hardware there is. On x86 only store buffering (P7, P9) can show at all, besides what
+the compiler might do; the other pairs are tried here all the same, and in full under a model of memory.
+"""
+
+import pytest
+
+from shmreclaim.machine.compile import entry_point
+from shmreclaim.sync.mutex import mutex_init
+from shmreclaim.sync.rwsem import rwsem_init
+from tests.litmus import programs
+from tests.litmus.programs import TABLE
+from tests.sync.crew import Crew
+
+pytestmark = pytest.mark.stress
+ROUNDS = 20_000
+FEWER = 4_000
+"""Rounds where every one costs a system call on each side."""
+
+
+def both(crew: Crew, left: object, left_args: tuple[int, ...], right: object, right_args: tuple[int, ...]) -> int:
+    """Run both sides in processes of their own; how often the forbidden outcome showed."""
+    for side, args in ((left, left_args), (right, right_args)):
+        entry_point(side, 2 + len(args))
+    crew.start(1, left, *left_args)
+    crew.start(2, right, *right_args)
+    return sum(crew.finish().values())
+
+
+def through_lock(crew: Crew, table: int, lock: int, kind: int) -> int:
+    """What one side writes under a lock, the other looks for under it; how often it was seen in part."""
+    args = (lock, table, kind, ROUNDS)
+    forbidden = both(crew, programs.lock_writer, args, programs.lock_reader, args)
+    assert crew.word(table + TABLE.seen) > 0, "the reader never came second: nothing was tried"
+    return forbidden
+
+
+def test_P1_a_spinlock_hands_over_what_was_written(crew: Crew, table: int) -> None:
+    """Under the lock, and before it."""
+    assert through_lock(crew, table, crew.lock(mutex_init), programs.SPIN) == 0
+
+
+def test_P2_a_woken_waiter_sees_what_its_waker_wrote(crew: Crew, table: int) -> None:
+    """Whether it slept or was just about to."""
+    right = (table, FEWER, crew.cpus[1])
+    assert both(crew, programs.woken, (table, FEWER), programs.waker, right) == 0
+
+
+def test_P3_a_mutex_hands_over_what_was_written(crew: Crew, table: int) -> None:
+    """Under the lock, and before it."""
+    assert through_lock(crew, table, crew.lock(mutex_init), programs.MUTEX) == 0
+
+
+@pytest.mark.parametrize("kind", ["WRITE_READ", "READ_WRITE", "DOWNGRADE"])
+def test_P4_an_rwsem_hands_over_what_was_written(crew: Crew, table: int, kind: str) -> None:
+    """From writer to reader, from reader to writer, from a writer that downgraded to a reader."""
+    assert through_lock(crew, table, crew.lock(rwsem_init), getattr(programs, kind)) == 0
+
+
+def test_P5_a_completion_hands_over_what_was_written(crew: Crew, table: int) -> None:
+    """Whether the waiter slept or came later."""
+    args = (table, FEWER, crew.arena.allocate(8))
+    assert both(crew, programs.completer, args, programs.completed, args) == 0
+
+
+def test_P6_the_last_reference_sees_what_others_wrote(crew: Crew, table: int) -> None:
+    """Whoever drops last."""
+    ref = crew.arena.allocate(8)
+    crew.arena.memory[ref] = 2
+    args = (table, ROUNDS, ref)
+    assert both(crew, programs.dropper, args, programs.dropper, args) == 0
+
+
+def grace_period(crew: Crew, table: int, barrier: int) -> int:
+    """How often a grace period was over though a reader inside had seen the old pointer."""
+    left, right = (table, ROUNDS, barrier), (table, ROUNDS)
+    return both(crew, programs.pointer_reader, left, programs.pointer_updater, right)
+
+
+def test_P7_a_grace_period_waits_for_a_reader_that_saw_the_old_pointer(crew: Crew, table: int) -> None:
+    """The updater looks while the reader is inside, so one of the two must see the other."""
+    assert grace_period(crew, table, 1) == 0
+    assert crew.word(table + TABLE.seen) > 0, "no grace period was ever over: nothing was tried"
+
+
+def test_P7_without_its_barrier_a_grace_period_misses_a_reader(crew: Crew, table: int) -> None:
+    """The mutant: a plain store in place of the full barrier; the test above can see what it forbids."""
+    if grace_period(crew, table, 0) == 0:
+        pytest.skip(f"this machine did not show the reordering in {ROUNDS} rounds")
+
+
+def test_P8_nothing_of_a_read_section_leaks_past_its_grace_period(crew: Crew, table: int) -> None:
+    """What was written inside is seen by whoever waited for the section."""
+    assert both(crew, programs.section_writer, (table, ROUNDS), programs.section_waiter, (table, ROUNDS)) == 0
+
+
+def test_P9_a_grace_period_that_sleeps_is_woken(crew: Crew, table: int) -> None:
+    """The reader leaves while the updater is about to sleep: a lost wake-up would hang here."""
+    left, right = (table, FEWER), (table, FEWER)
+    assert both(crew, programs.section_sleeper, left, programs.section_waiter, right) == 0
+
+
+def store_buffering(crew: Crew, table: int, barrier: int) -> int:
+    """How often both sides read the old value."""
+    args = (table, ROUNDS, barrier)
+    return both(crew, programs.store_buffering, args, programs.store_buffering, args)
+
+
+def test_stores_are_buffered_where_there_is_no_barrier(crew: Crew, table: int) -> None:
+    """The shape behind P7 and P9, and proof that these tests can see a reordering at all."""
+    if store_buffering(crew, table, 0) == 0:
+        pytest.skip(f"this machine did not show store buffering in {ROUNDS} rounds")
+
+
+def test_a_full_barrier_forbids_store_buffering(crew: Crew, table: int) -> None:
+    """smp_mb between the store and the load, on both sides."""
+    assert store_buffering(crew, table, 1) == 0

@@ -1,0 +1,115 @@
+"""A worker process: plays one CPU. Attach, pin, bind the design, wait for the start, play, leave.
+
+Started by executions/native.py through a fork server that has loaded all compiled code. A worker dies with its
+fork server, and that with the process that started the run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+from dataclasses import dataclass
+
+from shmreclaim import kernel
+from shmreclaim.machine.arena import Arena
+from shmreclaim.machine.atomics import fetch_add
+from shmreclaim.machine.compile import compiled, compiled_nogil
+from shmreclaim.machine.cpu import CPU, LOCK_CLASSES, LOCKSTAT_WORDS, N_OPS, OP_WORDS, CpuState
+from shmreclaim.machine.futex import futex_wake
+from shmreclaim.machine.histogram import HISTOGRAM
+from shmreclaim.machine.layout import HEADER
+from shmreclaim.machine.process import start_time
+from shmreclaim.mm.state import Event, Phase
+from shmreclaim.sync.wait_queue import EVERYBODY, UNINTERRUPTIBLE, wait_while
+
+PR_SET_PDEATHSIG = 1
+KEPT_FROM_SETUP = (Event.OBJECTS_ADDED, Event.OBJECTS_DELETED, Event.OBJECTS_FREED, Event.GROWTHS)
+"""What the conservation of objects and the growth of maps must know of the time before the start."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What one worker is to do; offsets are in words of the segment."""
+
+    segment: str
+    slot: int
+    design: str
+    core: int | None
+    setup: tuple[int, int]
+    """Offset and length of what it plays before all others start; length 0 for all CPUs but one."""
+    stream: tuple[int, int]
+    speed: int
+    """Thousandths; 0 for closed loop."""
+
+
+@compiled_nogil
+def _play(mem: int, cpu: int, ops: int, count: int, speed: int) -> int:
+    return kernel.play(mem, cpu, ops, count, speed)
+
+
+@compiled
+def _report_ready(mem: int) -> int:
+    fetch_add(mem, HEADER.ready, 1)
+    return futex_wake(mem, HEADER.ready, EVERYBODY)
+
+
+@compiled_nogil
+def _wait_for_start(mem: int) -> int:
+    return wait_while(mem, HEADER.phase, Phase.BOOT, 0, UNINTERRUPTIBLE)
+
+
+ENTRY_POINTS = ((_play, 5), (_report_ready, 1), (_wait_for_start, 1))
+"""What this process calls itself, with the number of arguments."""
+
+
+def run(orders: Orders) -> None:
+    """Play one CPU from attach to end; errors reach the parent as an exit code and on stderr."""
+    prepare(orders.design)
+    with Arena.attach(orders.segment) as arena:
+        claim(arena, orders.slot, orders.core)
+        if orders.setup[1]:
+            _play(arena.address, orders.slot, *orders.setup, 0)
+            _forget_setup(arena, orders.slot)
+        wait_for_start(arena)
+        _play(arena.address, orders.slot, *orders.stream, orders.speed)
+
+
+def prepare(design: str) -> None:
+    """Make this process a worker: it dies with its parent, leaves signals to it, and runs `design`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides how a run ends
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:
+        os._exit(1)
+    kernel.bind_design(design)
+
+
+def wait_for_start(arena: Arena) -> None:
+    """Say that this worker is ready, and sleep until all are."""
+    _report_ready(arena.address)
+    _wait_for_start(arena.address)
+
+
+def claim(arena: Arena, slot: int, core: int | None) -> None:
+    """Write into the slot who plays it, and go to the core it is to have."""
+    memory = arena.memory
+    memory[slot + CPU.pid] = os.getpid()
+    memory[slot + CPU.tid] = threading.get_native_id()
+    memory[slot + CPU.start_time] = start_time(os.getpid())
+    memory[slot + CPU.state] = CpuState.ATTACHED
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+
+
+def _forget_setup(arena: Arena, slot: int) -> None:
+    """Zero the figures of the setup, which is not measured."""
+    kept = {event: arena.memory[slot + CPU.events + event] for event in KEPT_FROM_SETUP}
+    arena.view(slot + CPU.events, len(Event))[:] = 0
+    for event, value in kept.items():
+        arena.memory[slot + CPU.events + event] = value
+    arena.view(slot + CPU.ops, N_OPS * OP_WORDS)[:] = 0
+    arena.view(slot + CPU.histograms, (N_OPS - 1) * HISTOGRAM.SIZE)[:] = 0  # all but that of growth
+    arena.view(slot + CPU.lockstats, LOCK_CLASSES * 2 * LOCKSTAT_WORDS)[:] = 0
+    arena.memory[slot + CPU.ops_done] = 0

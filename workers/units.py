@@ -1,0 +1,60 @@
+"""What has to be compiled before workers run, unit by unit, and whether the cache has it already."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from shmreclaim.designs import FUNCTIONS, NAMES
+from shmreclaim.machine.compile import c_address, cache_folder, entry_point, out_of_line_functions
+from shmreclaim.machine.upcall import ARGUMENTS
+from shmreclaim.workers import cpu, kswapd
+
+COMPLETE = "complete"
+"""File in the cache folder that says that all of `units()` is in it."""
+
+
+def units() -> list[Callable[[], Any]]:
+    """Everything a worker of any design calls, each as something that compiles or loads it."""
+    for name in NAMES:
+        importlib.import_module(f"shmreclaim.designs.{name}")
+    found: list[Callable[[], Any]] = list(out_of_line_functions())
+    for module in (cpu, kswapd):
+        found += [_entry(function, arguments) for function, arguments in module.ENTRY_POINTS]
+    for name in NAMES:
+        module = importlib.import_module(f"shmreclaim.designs.{name}")
+        found += [_address(getattr(module, function)) for function in FUNCTIONS]
+    return found
+
+
+def _entry(function: Callable[..., int], arguments: int) -> Callable[[], Any]:
+    return lambda: entry_point(function, arguments)
+
+
+def _address(function: Callable[..., int]) -> Callable[[], Any]:
+    return lambda: c_address(function, ARGUMENTS)
+
+
+def compile_part(part: int, parts: int, report: Any) -> None:
+    """Compile every `parts`-th unit from `part` on into the cache; `report` is told of each (a connection)."""
+    for unit in units()[part::parts]:
+        unit()
+        report.send(1)
+    report.send(0)
+
+
+def load_all() -> None:
+    """Load, or compile, all units into this process."""
+    for unit in units():
+        unit()
+
+
+def is_cached() -> bool:
+    """Whether the cache holds everything of this very source."""
+    return (cache_folder() / COMPLETE).exists()
+
+
+def note_cached() -> None:
+    """Say that it does."""
+    (cache_folder() / COMPLETE).touch()
