@@ -86,13 +86,14 @@ OP = record(
 
 
 def bind_design(name: str, *, compiled: bool = True) -> None:
-    """Make the upcalls of this process those of a design; raises UsageError if there is none of that name.
+    """Make the upcalls of this process those of a design: a built-in one's name, or a module's dotted path.
 
-    With `compiled=False` only plain bodies can call them, and nothing needs to be compiled.
+    With `compiled=False` only plain bodies can call them, and nothing needs to be compiled. Raises UsageError if
+    there is no such design.
     """
-    if name not in NAMES:
+    if name not in NAMES and "." not in name:
         raise UsageError(f"there is no design {name!r}", remedy=f"The designs are: {', '.join(NAMES)}.")
-    module = importlib.import_module(f"shmreclaim.designs.{name}")
+    module = importlib.import_module(name if "." in name else f"shmreclaim.designs.{name}")
     bind = upcalls.bind if compiled else upcalls.bind_plain
     for slot, function in enumerate(FUNCTIONS):
         bind(slot, getattr(module, function))

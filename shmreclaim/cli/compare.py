@@ -74,11 +74,11 @@ def compare(
         Option(
             metavar="NUM",
             parser=whole_number,
-            help="Run each design NUM times, interleaved, and print medians with their spread (default: 3). "
+            help="Run each design NUM times, interleaved, and print medians with their spread (default: 5). "
             "Use more where the spread hides the difference.",
             show_default=False,
         ),
-    ] = 3,
+    ] = 5,
     nodes: Annotated[
         int,
         Option(
@@ -125,7 +125,7 @@ def compare(
 
     Exit codes: 0 ok, 1 usage or environment, 2 an invariant broke, 3 inconclusive (a hang), 5 a fault of shmreclaim.
 
-    Example: shmreclaim compare --scenario mailing-list --designs tkhai_v1,davydov --cpus 8 --repeat 5
+    Example: shmreclaim compare --scenario mailing-list --designs tkhai_v1,davydov --cpus 8 --repeat 9
     """
     from shmreclaim.cli.progress import make_progress
     from shmreclaim.experiments import compare as experiment

@@ -32,8 +32,13 @@ class Lines:
         self._stream = stream
         self._runs = 0
 
+    def compiling(self, done: int, total: int) -> None:
+        """Say that it began, and every quarter: the first run of a version compiles for half a minute."""
+        if done == 1 or done * 4 // total > (done - 1) * 4 // total:
+            self._say(f"compiling, {done} of {total} functions")
+
     def started(self, design: str, run: int, runs: int) -> None:
-        """Remember how many there are; the first run may compile for a minute, so say that it began."""
+        """Remember how many there are, and say that the first began."""
         self._runs = runs
         if run == 1:
             self._say(f"run 1 of {runs}, {design}: started")
@@ -59,6 +64,11 @@ class Bar:
         """Move `bar`."""
         self._bar = bar
         self._task = bar.add_task("starting", total=1)
+
+    def compiling(self, done: int, total: int) -> None:
+        """Fill it with what is compiled."""
+        self._bar.update(self._task, description="compiling", completed=done, total=total)
+        self._bar.refresh()
 
     def started(self, design: str, run: int, runs: int) -> None:
         """Empty the bar."""

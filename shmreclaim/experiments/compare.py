@@ -31,6 +31,9 @@ FIGURES_DEPEND_ON = ("numba", "llvmlite", "numpy", "posix-ipc", "multiprocess")
 class Progress(Protocol):
     """Who is told how far a comparison is."""
 
+    def compiling(self, done: int, total: int) -> None:
+        """`done` of `total` functions are compiled; only when the cache does not have them."""
+
     def started(self, design: str, run: int, runs: int) -> None:
         """Run number `run` of `runs` begins, of `design`."""
 
@@ -56,7 +59,7 @@ class CompareOptions:
     seconds: float | None = None
     speed: float | None = None
     """Times of the workload are divided by it and honoured; None is closed loop, as fast as it goes."""
-    repeat: int = 3
+    repeat: int = 5
     nodes: int = 1
     seed: int = 1
     timeout: float = 60.0
@@ -147,6 +150,7 @@ def _run_all(
 ) -> dict[str, list[RunRecord]]:
     from shmreclaim.executions import native
 
+    native.prepare(progress.compiling)
     settings = native.RunSettings(speed=options.speed, seconds=options.seconds, timeout=options.timeout)
     records: dict[str, list[RunRecord]] = {name: [] for name in names}
     order = [name for _ in range(options.repeat) for name in names]

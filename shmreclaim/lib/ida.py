@@ -20,7 +20,7 @@ has a bitmap.
 from errno import EAGAIN, ENOENT, ENOSPC
 from typing import Any
 
-from shmreclaim.lib.bitmap import bitmap_fill, clear_bit, find_next_bit, find_next_zero_bit, set_bit, test_bit
+from shmreclaim.lib.bitmap import bitmap_fill, find_next_bit, find_next_zero_bit, test_bit
 from shmreclaim.lib.idr import INT_MAX, idr_find, idr_get_next, idr_take_retired
 from shmreclaim.lib.radix_tree import (
     IDR,
@@ -28,7 +28,9 @@ from shmreclaim.lib.radix_tree import (
     POOL,
     chain_pop,
     chain_push,
+    clear_bit_once,
     pool_take_bitmap,
+    set_bit_once,
     tree_clear_slot,
     tree_destroy,
     tree_fill_slot,
@@ -127,7 +129,8 @@ def ida_alloc_range(mem: Any, ida: int, pool: int, lowest: int, highest: int) ->
     bitmap = _reach_bitmap(mem, ida, pool, id_ >> BITMAP_SHIFT)
     if not bitmap:
         return -EAGAIN
-    set_bit(mem, bitmap, id_ & BITMAP_MASK)
+    bit = id_ & BITMAP_MASK
+    set_bit_once(mem, bitmap + (bit >> 6), bit & 63)
     if find_next_zero_bit(mem, bitmap, BITMAP_BITS, 0) == BITMAP_BITS:
         tree_mark_used(mem, ida, tree_leaf(mem, ida, id_ >> BITMAP_SHIFT), id_ >> BITMAP_SHIFT & NODE_MASK)
     return id_
@@ -148,7 +151,8 @@ def ida_free(mem: Any, ida: int, id_: int) -> int:
     leaf = tree_leaf(mem, ida, index)
     bitmap = idr_find(mem, ida, index)
     tree_mark_free(mem, ida, leaf, index & NODE_MASK)
-    clear_bit(mem, bitmap, id_ & BITMAP_MASK)
+    bit = id_ & BITMAP_MASK
+    clear_bit_once(mem, bitmap + (bit >> 6), bit & 63)
     if find_next_bit(mem, bitmap, BITMAP_BITS, 0) == BITMAP_BITS:
         tree_clear_slot(mem, leaf, index & NODE_MASK)
         chain_push(mem, ida + IDA.retired, bitmap)

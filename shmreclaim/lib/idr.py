@@ -101,10 +101,10 @@ def _reserve(mem: Any, idr: int, pool: int, lowest: int, highest: int) -> int:
     id_ = tree_next_free(mem, idr, lowest)
     if id_ > highest:
         return -ENOSPC
-    return id_ if tree_reach(mem, idr, pool, id_) else -EAGAIN
+    return id_ if tree_leaf(mem, idr, id_) or tree_reach(mem, idr, pool, id_) else -EAGAIN
 
 
-@out_of_line
+@compiled
 def _publish(mem: Any, idr: int, id_: int, value: int) -> int:
     """Store the value of a reserved id, which is in use from now on."""
     leaf = tree_leaf(mem, idr, id_)

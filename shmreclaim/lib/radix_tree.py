@@ -11,7 +11,7 @@ Nothing here allocates or locks. Callers serialise writers; tree_leaf() needs on
 from a POOL that the caller fills. A call that lacks one says in `pool.wanted` how many words it needs, and
 has changed nothing. Nodes that fall out are chained to `root.retired`, to be freed after a grace period.
 
-I13  whenever writers are quiet, bit k of `free` is clear if and only if no id under slot k is free; bit k of
+I13  whenever no writer is at work or has died at it, bit k of `free` is clear if and only if no id under slot k is free; bit k of
      `children` is set if and only if slot k leads to a node (of an IDA: to a node or a bitmap).
 I14  no node of the tree is empty, and a top above a leaf leads to more than its slot 0; so a tree is empty if
      and only if `top` is 0.
@@ -38,7 +38,7 @@ Progress: tree_leaf() is wait-free, one step a level. Limits: none of its own.
 
 from typing import Any
 
-from shmreclaim.lib.bitmap import bitmap_fill, clear_bit, set_bit
+from shmreclaim.lib.bitmap import bitmap_fill
 from shmreclaim.machine.atomics import load_acquire, lowest_bit, read_once, store_release, write_once
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.layout import Field, record
@@ -129,6 +129,18 @@ def pool_take_bitmap(mem: Any, pool: int) -> int:
 
 
 # --- the tree ----------------------------------------------------------------------------------------
+
+
+@compiled
+def set_bit_once(mem: Any, word: int, bit: int) -> int:
+    """Set one bit of a word that nobody else writes; readers see it before or after (kernel: __set_bit)."""
+    return write_once(mem, word, read_once(mem, word) | (1 << bit))
+
+
+@compiled
+def clear_bit_once(mem: Any, word: int, bit: int) -> int:
+    """Clear one bit of a word that nobody else writes (kernel: __clear_bit)."""
+    return write_once(mem, word, read_once(mem, word) & ~(1 << bit))
 
 
 @compiled
@@ -243,7 +255,7 @@ def _grow(mem: Any, idr: int, pool: int, shift: int) -> int:
         write_once(mem, node + IDR_NODE.slots, top)
         write_once(mem, node + IDR_NODE.children, 1)
         if not read_once(mem, top + IDR_NODE.free):
-            clear_bit(mem, node + IDR_NODE.free, 0)
+            clear_bit_once(mem, node + IDR_NODE.free, 0)
         write_once(mem, top + IDR_NODE.parent, node)
         store_release(mem, idr + IDR.top, node)  # P10: pairs with tree_leaf()
         top = node
@@ -253,7 +265,7 @@ def _grow(mem: Any, idr: int, pool: int, shift: int) -> int:
 @compiled
 def tree_fill_slot(mem: Any, node: int, offset: int, child: int) -> int:
     """Publish a filled node or bitmap in an empty slot."""
-    set_bit(mem, node + IDR_NODE.children, offset)
+    set_bit_once(mem, node + IDR_NODE.children, offset)
     return store_release(mem, node + IDR_NODE.slots + offset, child)  # P10: pairs with tree_leaf()
 
 
@@ -261,7 +273,7 @@ def tree_fill_slot(mem: Any, node: int, offset: int, child: int) -> int:
 def tree_clear_slot(mem: Any, node: int, offset: int) -> int:
     """Unpublish what a slot leads to."""
     write_once(mem, node + IDR_NODE.slots + offset, 0)
-    return clear_bit(mem, node + IDR_NODE.children, offset)
+    return clear_bit_once(mem, node + IDR_NODE.children, offset)
 
 
 @out_of_line
@@ -291,11 +303,11 @@ def tree_mark_used(mem: Any, idr: int, leaf: int, offset: int) -> int:
     """Note that no id under a slot of a leaf is free any more; this is what makes an allocation (I13)."""
     top = read_once(mem, idr + IDR.top)
     node = leaf
-    clear_bit(mem, node + IDR_NODE.free, offset)
+    clear_bit_once(mem, node + IDR_NODE.free, offset)
     while node != top and not read_once(mem, node + IDR_NODE.free):
         above = read_once(mem, node + IDR_NODE.offset)
         node = read_once(mem, node + IDR_NODE.parent)
-        clear_bit(mem, node + IDR_NODE.free, above)
+        clear_bit_once(mem, node + IDR_NODE.free, above)
     return 0
 
 
@@ -307,8 +319,8 @@ def tree_mark_free(mem: Any, idr: int, leaf: int, offset: int) -> int:
     while node != top:
         above = read_once(mem, node + IDR_NODE.offset)
         node = read_once(mem, node + IDR_NODE.parent)
-        set_bit(mem, node + IDR_NODE.free, above)
-    return set_bit(mem, leaf + IDR_NODE.free, offset)
+        set_bit_once(mem, node + IDR_NODE.free, above)
+    return set_bit_once(mem, leaf + IDR_NODE.free, offset)
 
 
 @compiled
@@ -357,7 +369,7 @@ def tree_destroy(mem: Any, idr: int) -> int:
         children = read_once(mem, node + IDR_NODE.children)
         if children and read_once(mem, node + IDR_NODE.shift):
             offset = lowest_bit(children)
-            clear_bit(mem, node + IDR_NODE.children, offset)
+            clear_bit_once(mem, node + IDR_NODE.children, offset)
             below = read_once(mem, node + IDR_NODE.slots + offset)
             node = below if below else node
         else:

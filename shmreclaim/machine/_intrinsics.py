@@ -207,6 +207,24 @@ def call_cell(symbol: str, arity: int) -> Any:
     return _define(arity, lambda b, a: _call_address(b, b.load(_external(b, symbol, I64)), a))
 
 
+def _emit_thread_self(builder: ir.IRBuilder, a: list[ir.Value]) -> ir.Value:
+    return builder.call(_extern(builder, "pthread_self", ir.FunctionType(I64, [])), [])
+
+
+def _emit_new_reference(builder: ir.IRBuilder, a: list[ir.Value]) -> ir.Value:
+    """(address of a Python object): own one more reference to it."""
+    builder.call(_extern(builder, "Py_IncRef", ir.FunctionType(ir.VoidType(), [I64])), a)
+    return a[0]
+
+
+def _emit_call_python(builder: ir.IRBuilder, a: list[ir.Value]) -> ir.Value:
+    """(callable, arguments, how many, names of keywords): the vectorcall protocol, PEP 590."""
+    return builder.call(_extern(builder, "PyObject_Vectorcall", ir.FunctionType(I64, [I64] * 4)), a)
+
+
+thread_self = _define(0, _emit_thread_self)
+new_reference = _define(1, _emit_new_reference)
+call_python = _define(4, _emit_call_python)
 pause = _define(0, _emit_pause)
 count_trailing_zeros = _define(1, _emit_count_trailing_zeros)
 count_ones = _define(1, _emit_count_ones)

@@ -119,12 +119,16 @@ class Arena:
             raise IndexError(f"words {at}..{at + words} are outside a segment of {len(self.words)}")
         return self.words[at : at + words]
 
-    def close(self) -> None:
-        """Unmap; the owner, but no child that it forked, also removes the name. Twice is harmless."""
+    def remove(self) -> None:
+        """Remove the name, if this is the owner and no child that it forked; who has mapped it keeps the memory."""
         if self.owner and self._creator == os.getpid():
             self.owner = False
             with contextlib.suppress(posix_ipc.ExistentialError):
                 posix_ipc.unlink_shared_memory("/" + self.name)
+
+    def close(self) -> None:
+        """Unmap; the owner also removes the name. Twice is harmless."""
+        self.remove()
         self.memory.release()
         self.words = np.empty(0, np.int64)
         with contextlib.suppress(BufferError):  # a caller still holds a view: unmapped when that goes

@@ -23,7 +23,6 @@ import functools
 import hashlib
 import inspect
 import os
-import platform
 import shutil
 import sys
 import tempfile
@@ -38,26 +37,12 @@ from numba.core.registry import CPUDispatcher
 from numba.extending import overload
 
 from shmreclaim.machine import _intrinsics as ll
+from shmreclaim.machine.sources import COMPILED_LAYERS, PACKAGE, source_hash
 
-PACKAGE = Path(__file__).resolve().parent.parent
-COMPILED_LAYERS = ("machine", "sync", "lib", "mm", "designs", "kernel.py", "locks.py")
 KEPT_FOLDERS = 6
 """How many generations of compiled code stay on disk: switching branches must not recompile."""
 
 F = TypeVar("F", bound=Callable[..., int])
-
-
-def source_hash() -> str:
-    """Hash every source that compiled code can come from, and the versions that compile it."""
-    digest = hashlib.sha256()
-    for version in (sys.version, numba.__version__, platform.machine()):
-        digest.update(version.encode())
-    for layer in COMPILED_LAYERS:
-        path = PACKAGE / layer
-        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            if source.exists():
-                digest.update(str(source.relative_to(PACKAGE)).encode() + b"\0" + source.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def cache_home() -> Path:
@@ -211,14 +196,17 @@ def out_of_line(function: F) -> F:
     return cast(F, call)
 
 
-def out_of_line_functions() -> list[Callable[[], None]]:
-    """Every out-of-line function imported so far, each as something that compiles or loads it."""
-    return list(_out_of_line.values())
+def out_of_line_functions(*within: str) -> list[Callable[[], None]]:
+    """Every out-of-line function imported so far, each as something that compiles or loads it.
+
+    `within` limits them to modules whose names begin so.
+    """
+    return [resolve for symbol, resolve in _out_of_line.items() if symbol.startswith(within or "")]
 
 
-def link() -> None:
-    """Compile, or load, every out-of-line function imported so far."""
-    for resolve in out_of_line_functions():
+def link(*within: str) -> None:
+    """Compile, or load, every out-of-line function imported so far; `within`: of modules whose names begin so."""
+    for resolve in out_of_line_functions(*within):
         resolve()
 
 

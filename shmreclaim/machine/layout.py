@@ -9,9 +9,10 @@ words must not share one with anything that others write.
 
 from __future__ import annotations
 
-import hashlib
 from collections import namedtuple
 from typing import Any, NamedTuple
+
+from shmreclaim.machine.sources import source_hash
 
 LINE = 8
 """Words of a cache line: 64 bytes."""
@@ -62,9 +63,8 @@ def round_up(words: int, unit: int) -> int:
 
 
 def layout_hash() -> int:
-    """Number that changes whenever a declared record does; 62 bits, never 0."""
-    text = repr(sorted((l.name, l.offsets, l.size, [f.name for f in l.fields]) for l in LAYOUTS.values()))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 2 | 1
+    """Number that changes whenever a record, or what is done with it, may: from the sources. 62 bits, never 0."""
+    return int(source_hash(), 16) >> 2 | 1
 
 
 HEADER = record(

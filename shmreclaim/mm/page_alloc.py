@@ -4,8 +4,8 @@ Model: mm/page_alloc.c's slow path and memcontrol.c's try_charge, as far as they
 allocation under a lock can do:
 
 - GFP_NOWAIT, GFP_ATOMIC, and any allocation of a task in reclaim: take what the watermark allows, or fail.
-- GFP_KERNEL and GFP_NOFS: reclaim and try again, until a reclaim frees nothing or MAX_RECLAIM_RETRIES; there
-  is no OOM killer here, so even a small allocation fails in the end.
+- GFP_KERNEL and GFP_NOFS: reclaim and try again, until MAX_RECLAIM_RETRIES in a row freed nothing; there is no
+  OOM killer here, so even a small allocation fails in the end.
 
 Nothing is allocated under a spinlock.
 """
@@ -72,12 +72,12 @@ def _alloc_slowpath(mem: Any, cpu: int, nid: int, lines: int, gfp: int) -> int:
     if rcu_do_batch(mem, cpu) and _take_on(mem, cpu, nid, lines, gfp):
         return 1
     if gfp & GFP_DIRECT_RECLAIM and not in_reclaim(mem, cpu):
-        for _ in range(MAX_RECLAIM_RETRIES):
+        fruitless = 0
+        while fruitless < MAX_RECLAIM_RETRIES and not fatal_signal_pending(mem):
             progress = try_to_free_pages(mem, cpu, root_memcg(mem), gfp)
             if _take_on(mem, cpu, nid, lines, gfp):
                 return 1
-            if progress == 0 or fatal_signal_pending(mem):
-                break
+            fruitless = 0 if progress else fruitless + 1
     count_event(mem, cpu, Event.ALLOC_FAILED, 1)
     return 0
 

@@ -181,7 +181,7 @@ class IdrMachine(RuleBasedStateMachine):
         assert self.real.call(idr_is_empty, ROOT) == (not self.model.values)
 
     @invariant()
-    def I13_I14_I15_and_conservation(self) -> None:  # noqa: N802 - named after the invariants
+    def I13_I14_I15_and_conservation(self) -> None:
         """The tree is sound and no block is lost."""
         if self.structure:
             self.real.check()
@@ -267,7 +267,7 @@ class IdaMachine(RuleBasedStateMachine):
         assert self.real.call(ida_is_empty, ROOT) == (not self.model.taken)
 
     @invariant()
-    def I13_I14_and_conservation(self) -> None:  # noqa: N802 - named after the invariants
+    def I13_I14_and_conservation(self) -> None:
         """The tree is sound and no block is lost."""
         if self.structure:
             self.real.check()

@@ -7,7 +7,7 @@ memory that is not its own, or not initialised, shows.
 from collections.abc import Callable
 from errno import EAGAIN
 
-from shmreclaim.lib.ida import IDA, IDA_BITMAP, ida_init, ida_take_retired_bitmap, ida_take_retired_node
+from shmreclaim.lib.ida import IDA_BITMAP, ida_init, ida_take_retired_bitmap, ida_take_retired_node
 from shmreclaim.lib.idr import (
     IDR,
     IDR_NODE,
@@ -121,14 +121,10 @@ class Owner:
         blocks: set[int] = set()
         if top:
             words = self.memory.words()
-            assert any(words[top + IDR_NODE.slots + 1 :][:63]) or not words[top + IDR_NODE.shift] or self._lone(top), (
-                "I14: the top leads to slot 0 alone"
-            )
+            alone = words[top + IDR_NODE.shift] and words[top + IDR_NODE.children] == 1
+            assert not alone, "I14: the top leads to slot 0 alone"
             self._walk(words, top, blocks)
         return blocks
-
-    def _lone(self, top: int) -> bool:
-        return self.memory.word(top + IDR_NODE.children) != 1
 
     def _walk(self, words: list[int], node: int, blocks: set[int]) -> bool:
         """Check the subtree of a node, note its blocks; returns whether an id under it is free."""
@@ -143,7 +139,7 @@ class Owner:
                 continue
             assert bool(children >> k & 1) == bool(child), "I13: children does not say what the slots hold"
             assert is_free == (self._child(words, node, k, blocks) if child else True), "I13: free is wrong"
-        return free != 0
+        return bool(free)
 
     def _child(self, words: list[int], node: int, k: int, blocks: set[int]) -> bool:
         """Check what slot k leads to; returns whether an id under it is free."""
@@ -190,6 +186,3 @@ def make_idr(kind: str, words: int = 1 << 16) -> Owner:
 def make_ida(kind: str, words: int = 1 << 16) -> Owner:
     """An empty IDA."""
     return Owner(kind, words, ida=True)
-
-
-__all__ = ["IDA", "POOL_AT", "ROOT", "WORD", "Owner", "make_ida", "make_idr"]

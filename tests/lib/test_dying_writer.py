@@ -6,8 +6,8 @@ from errno import ENOENT
 
 import pytest
 
-from shmreclaim.lib.ida import IDA_BITMAP, ida_alloc_range, ida_exists, ida_free
 from shmreclaim.lib.bitmap import set_bit
+from shmreclaim.lib.ida import IDA_BITMAP, ida_alloc_range, ida_exists, ida_free
 from shmreclaim.lib.idr import IDR, IDR_NODE, idr_alloc, idr_find, idr_remove, idr_replace
 from shmreclaim.machine.compile import plain
 from tests.lib.owner import POOL_AT, ROOT, Owner, make_ida, make_idr

@@ -1,4 +1,4 @@
-"""Real processes: lookups without a lock beside a writer whose nodes are freed and poisoned; an IDA under a spinlock."""
+"""Real processes: lookups without a lock while nodes are freed and poisoned; an IDA under a spinlock."""
 
 from errno import EAGAIN
 from typing import Any
@@ -127,7 +127,7 @@ def read_until(mem: Any, cpu: int, idr: int, told: int, end: int) -> int:
     return -1 - mistakes if mistakes else found
 
 
-def test_P10_readers_see_only_values_that_were_stored_for_that_id() -> None:  # noqa: N802 - named after the pair
+def test_P10_readers_see_only_values_that_were_stored_for_that_id() -> None:
     """Readers under RCU, one writer, freed nodes poisoned: each value is of that id and of its time."""
     with Crew(READERS + 1, NODES * IDR_NODE.SIZE + IDR.SIZE + 64) as crew:
         idr = crew.arena.allocate(IDR.SIZE)
@@ -191,7 +191,7 @@ def refill(mem: Any, ida: int, pool: int) -> int:
 
 
 def test_no_id_is_given_to_two_processes() -> None:
-    """Processes that give and take 2,048 ids at random agree with a bitmap, and each id is the smallest of its range."""
+    """Three that give and take 2,048 ids at random agree with a bitmap, and each id is the smallest of its range."""
     words = 16 + (CPUS + 2) * (16 + LIVE // 64)
     with Crew(CPUS, IDA.SIZE + words + CPUS * 8 * (IDR_NODE.SIZE + IDA_BITMAP.SIZE) + 64) as crew:
         ida, shared = crew.arena.allocate(IDA.SIZE), crew.arena.allocate(words)

@@ -49,7 +49,7 @@ def test_a_bitmap_fills_from_its_base(base: int, owner: Owner) -> None:
     owner.finish()
 
 
-def test_ids_end_at_INT_MAX(owner: Owner) -> None:  # noqa: N802 - as limits.h has it
+def test_ids_end_at_INT_MAX(owner: Owner) -> None:
     """The last one can be had, then there is none, and nothing below it is disturbed."""
     assert owner.ask(ida_get_new_above, INT_MAX - 1) == INT_MAX - 1
     assert owner.ask(ida_get_new_above, INT_MAX - 1) == INT_MAX
@@ -78,7 +78,7 @@ def test_a_range_includes_both_ends(lowest: int, highest: int, expected: int, ow
     assert owner.call(ida_is_empty, ROOT) == (expected < 0)
 
 
-def test_a_full_range_gives_ENOSPC(owner: Owner) -> None:  # noqa: N802 - as errno has it
+def test_a_full_range_gives_ENOSPC(owner: Owner) -> None:
     """Three ids of 1022..1024, over the border of two bitmaps, and not a fourth."""
     assert [owner.ask(ida_alloc_range, 1022, 1024) for _ in range(4)] == [1022, 1023, 1024, -ENOSPC]
 

@@ -147,7 +147,7 @@ def ten_thousand(request: pytest.FixtureRequest) -> Owner:
     return owner
 
 
-def test_a_full_range_gives_ENOSPC(ten_thousand: Owner) -> None:  # noqa: N802 - as errno has it
+def test_a_full_range_gives_ENOSPC(ten_thousand: Owner) -> None:
     """With 0..9999 in use there is nothing in 5..29, and the next one is 10000."""
     assert ten_thousand.ask(idr_alloc, A, 5, 30) == -ENOSPC
     assert ten_thousand.ask(idr_alloc, A, 0, 0) == 10_000

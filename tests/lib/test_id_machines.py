@@ -1,6 +1,6 @@
 """IDR and IDA against their obvious models, random operations, both executions; and proof that the models bite."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import hypothesis.strategies as st
@@ -54,8 +54,10 @@ def operate(owner: Owner, name: str, value: int, number: int) -> int:
     """Do one operation, by its letter."""
     if name == "a":
         return owner.ask(idr_alloc, value, number, 0)
-    function, *args = {"r": (idr_replace, value, number), "x": (idr_remove, number), "n": (idr_get_next, number)}[name]
-    result = owner.call(function, ROOT, *args)
+    if name == "r":
+        result = owner.call(idr_replace, ROOT, value, number)
+    else:
+        result = owner.call({"x": idr_remove, "n": idr_get_next}[name], ROOT, number)
     owner.take_retired()
     owner.grace_period()
     return result
@@ -139,13 +141,13 @@ def names(cell: object) -> str | None:
 
 
 @pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Give a function that puts a broken callee into the plain twin of `victim`."""
 
     def break_it(victim: Callable[..., int], mutant: Callable[..., int]) -> None:
         monkeypatch.setitem(plain(victim).__globals__, REPLACED[mutant], mutant)
 
-    yield break_it
+    return break_it
 
 
 @pytest.mark.parametrize(("machine", "victim", "mutant"), VISIBLE, ids=names)
