@@ -301,7 +301,7 @@ def op_unregister(mem: Any, cpu: int, handle: int) -> int:
 
 @compiled
 def op_memcg_online(mem: Any, cpu: int, handle: int, parent_handle: int, limit: int) -> int:
-    """mkdir of memcg `handle` below another, with a limit in pages."""
+    """Make memcg `handle` below another, with a limit in pages."""
     parent = _memcg_get(mem, cpu, parent_handle)
     if parent == 0:
         return SKIPPED
@@ -314,7 +314,7 @@ def op_memcg_online(mem: Any, cpu: int, handle: int, parent_handle: int, limit: 
 
 @compiled
 def op_memcg_offline(mem: Any, cpu: int, handle: int) -> int:
-    """rmdir of memcg `handle`."""
+    """Take memcg `handle` offline."""
     memcg = read_once(mem, _memcg_slot(mem, handle))
     if memcg == 0:
         return SKIPPED

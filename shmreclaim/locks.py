@@ -2,43 +2,39 @@
 
 Model: threading.Lock for what calls mean; `sync/mutex.py` and `sync/rwsem.py` for how they work.
 
-A *task* is a thread of a process. Each task that uses a lock takes one of the CPU slots of the lock's
-arena, at its first call, and gives it back when the thread ends; the slot's number is what the lock
-word names as its owner. A forked child is another task: it owns nothing that its parent holds.
+Owners are threads (machine/tasks.py). An uncontended call is one builtin (sync/fastpath.py) with one atomic
+instruction. Whatever is not that simple is left to a method of _Side; where that waits it gives the GIL up,
+and returns when a signal came, so that Python's handlers run, and then waits for the rest of its time.
 
-An uncontended call is one builtin (machine/builtin.py) with one atomic instruction, made with the GIL held.
-It finds the slot of the calling thread in a small table that belongs to this process alone. Whatever is not
-that simple is left to a Python method; where that waits it gives the GIL up, and returns when a signal
-came, so that Python's handlers run, and then waits for the rest of its time.
-
-`held_depth` of a slot counts what its task holds or waits for, raised before and lowered after.
-Limits: 54 tasks at a time for each arena. A task that dies while it holds a lock leaves it held.
+Limits: 54 threads at a time for each arena. A thread or process that dies while it holds a lock leaves it held.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from shmreclaim.errors import SetupError
+from shmreclaim.errors import InternalError
 from shmreclaim.machine.arena import Arena
-from shmreclaim.machine.atomics import MAX_WORD, clock_ns, cmpxchg, read_once, store_release, write_once
-from shmreclaim.machine.builtin import WORDS, BuiltinFactory, new_reference, python_call, thread_self
-from shmreclaim.machine.compile import compiled, compiled_nogil, entry_point, link, plain
-from shmreclaim.machine.cpu import CPU, MAX_CPUS, CpuState, cpu_init
+from shmreclaim.machine.atomics import MAX_WORD, clock_ns
+from shmreclaim.machine.builtin import BuiltinFactory
+from shmreclaim.machine.compile import compiled_nogil, entry_point, link
+from shmreclaim.machine.cpu import CPU, MAX_CPUS
 from shmreclaim.machine.futex import EINTR, ETIMEDOUT
 from shmreclaim.machine.layout import HEADER, LINE
-from shmreclaim.machine.process import is_alive, start_time
+from shmreclaim.machine.tasks import SLOT_WORDS, Tasks, tasks_in, tasks_named
+from shmreclaim.sync import fastpath
 from shmreclaim.sync.lockdep import LOCK
 from shmreclaim.sync.mutex import OWNER_MASK, mutex_init, mutex_lock_until, mutex_trylock, mutex_unlock
 from shmreclaim.sync.rwsem import (
-    OWNER_SHIFT,
+    READERS_MASK,
+    WAITERS,
     WRITER,
     down_read_trylock,
     down_read_until,
@@ -46,7 +42,6 @@ from shmreclaim.sync.rwsem import (
     down_write_until,
     downgrade_write,
     rwsem_init,
-    rwsem_is_contended,
     up_read,
     up_write,
 )
@@ -54,14 +49,29 @@ from shmreclaim.sync.wait_queue import INTERRUPTIBLE
 
 __all__ = ["Mutex", "RwLock", "lock_arena"]
 
-SLOT_WORDS = CPU.lockstats
-"""Words of a task's slot: locks that are not watched need none of the figures behind."""
-
-BUCKETS = 256
-"""Threads that the table of a process finds at once: two that share a bucket take the longer way in turn."""
-
-LINKED = ("shmreclaim.sync.", "shmreclaim.machine.")
 NO_TIMEOUT = -1
+Compiled = Callable[..., int]
+
+ACQUIRE_DOC = """acquire($self, blocking=True, timeout=-1)
+--
+
+Take the lock; return whether. Seconds, errors and signals are as in threading.Lock.acquire.
+
+Raises RuntimeError, and changes nothing, if this thread holds the lock already and would have to wait."""
+TRY_DOC = """try_acquire($self)
+--
+
+Take the lock if that is possible at once and nobody waits; return whether."""
+RELEASE_DOC = """release($self)
+--
+
+Give the lock up.
+
+Raises RuntimeError, and changes nothing, if this thread does not hold it so."""
+EXIT_DOC = """__exit__($self, kind, value, traceback)
+--
+
+Give the lock up."""
 
 
 def lock_arena(locks: int = 1) -> Arena:
@@ -69,209 +79,325 @@ def lock_arena(locks: int = 1) -> Arena:
     return Arena.create(HEADER.SIZE + MAX_CPUS * SLOT_WORDS + locks * LOCK.SIZE + 2 * LINE)
 
 
-# --- which slot is mine ----------------------------------------------------------------------------
+# --- slow paths ----------------------------------------------------------------------------------------
 
 
-@compiled
-def _bucket(table: Any, thread: int) -> int:
-    """Where in the table of a process a thread is kept: a thread's number, then its slot."""
-    return 2 * ((thread * -7046029254386353131 >> 40) & (BUCKETS - 1))
+@compiled_nogil
+def _wait_for_mutex(mem: Any, slot: int, at: int, deadline: int) -> int:
+    return mutex_lock_until(mem, slot, at, deadline, INTERRUPTIBLE)
 
 
-@compiled
-def _find(table: Any, thread: int) -> int:
-    """The slot of a thread; 0 if the table does not know."""
-    at = _bucket(table, thread)
-    return read_once(table, at + 1) if read_once(table, at) == thread else 0
+@compiled_nogil
+def _wait_for_read(mem: Any, slot: int, at: int, deadline: int) -> int:
+    return down_read_until(mem, slot, at, deadline, INTERRUPTIBLE)
 
 
-@compiled
-def _claim(mem: Any, slot: int, dead: int, pid: int) -> int:
-    """Make a slot that is free (`dead` is 0), or whose process is dead, ours; return whether."""
-    return 1 if cmpxchg(mem, slot + CPU.pid, dead, pid) == dead else 0
+@compiled_nogil
+def _wait_for_write(mem: Any, slot: int, at: int, deadline: int) -> int:
+    return down_write_until(mem, slot, at, deadline, INTERRUPTIBLE)
 
 
-@compiled
-def _free(mem: Any, slot: int) -> int:
-    """Give a slot back."""
-    write_once(mem, slot + CPU.state, CpuState.FREE)
-    return store_release(mem, slot + CPU.pid, 0)  # who claims it next finds it clean
+class _Way:
+    """A way to hold a lock, with what it compiles to; made when the first lock is."""
+
+    def __init__(self, what: str, fast: tuple[Compiled, Compiled], slow: tuple[Compiled, ...]) -> None:
+        """`fast`: builtins that acquire and release; `slow`: try, wait, give up, and whether one holds it so."""
+        self.what = what
+        self.acquire = BuiltinFactory(fast[0], "acquire", ACQUIRE_DOC)
+        self.attempt = BuiltinFactory(fast[0], "try_acquire", TRY_DOC)
+        self.release = BuiltinFactory(fast[1], "release", RELEASE_DOC)
+        self.leave = BuiltinFactory(fast[1], "__exit__", EXIT_DOC)
+        self.take, self.wait, self.give = (entry_point(f, n) for f, n in zip(slow[:3], (3, 4, 3), strict=True))
+        self.held = entry_point(slow[3], 3)
 
 
-class _Tasks:
-    """The slots of one arena, as this process uses them."""
-
-    def __init__(self, arena: Arena) -> None:
-        """Take an arena into use; its creator may find it without slots and makes them."""
-        self.arena = arena
-        self.address = arena.address
-        self.words = arena.words  # keeps the memory mapped, whoever closes the arena
-        self.table = (ctypes.c_int64 * (2 * BUCKETS))()
-        self.slots: dict[int, int] = {}
-        self.pid = os.getpid()
-        if not self.words[HEADER.nr_cpus]:
-            self._make_slots()
-        _everyone.add(self)
-
-    def _make_slots(self) -> None:
-        first = self.arena.allocate(MAX_CPUS * SLOT_WORDS)
-        for k in range(MAX_CPUS):
-            plain(cpu_init)(self.arena.memory, first + k * SLOT_WORDS, k + 1, 0)
-        header = {HEADER.cpus: first, HEADER.nr_cpus: MAX_CPUS, HEADER.cpu_stride: SLOT_WORDS}
-        for offset, value in header.items():
-            self.words[offset] = value
-
-    def slot(self) -> int:
-        """The slot of the calling thread, claimed now if it has none; raises SetupError if all are taken."""
-        thread = threading.get_ident()
-        slot = self.slots.get(thread) or self._join(thread)
-        at = plain(_bucket)(None, thread)
-        self.table[at : at + 2] = [thread, slot]
-        return slot
-
-    def _join(self, thread: int) -> int:
-        first, stride = int(self.words[HEADER.cpus]), int(self.words[HEADER.cpu_stride])
-        every = [first + k * stride for k in range(int(self.words[HEADER.nr_cpus]))]
-        slot = next((s for s in every if _claim(self.address, s, 0, self.pid)), 0) or self._inherit(every)
-        self.words[slot + CPU.tid] = threading.get_native_id()
-        self.words[slot + CPU.start_time] = start_time(self.pid)
-        self.words[slot + CPU.held_depth] = 0
-        self.words[slot + CPU.state] = CpuState.ATTACHED
-        self.slots[thread] = slot
-        _farewell_of_this_thread().tasks.add(self)
-        return slot
-
-    def _inherit(self, every: list[int]) -> int:
-        """Take the slot of a process that is gone and neither held nor awaited anything."""
-        for slot in every:
-            pid, started = int(self.words[slot + CPU.pid]), int(self.words[slot + CPU.start_time])
-            idle = self.words[slot + CPU.state] == CpuState.ATTACHED and self.words[slot + CPU.held_depth] == 0
-            if idle and not is_alive(pid, started) and _claim(self.address, slot, pid, self.pid):
-                return slot
-        raise SetupError(
-            f"all {len(every)} task slots of segment {self.arena.name} are taken",
-            cause="Each thread of each process that uses a lock has one as long as it lives.",
-            remedy="Use fewer threads at a time, or locks in several arenas.",
-        )
-
-    def leave(self, thread: int) -> None:
-        """Give the slot of a thread that ends back, unless it holds a lock for ever."""
-        slot = self.slots.pop(thread, 0) if self.pid == os.getpid() else 0
-        if slot:
-            at = plain(_bucket)(None, thread)
-            self.table[at : at + 2] = [0, 0]
-            if self.words[slot + CPU.held_depth] == 0:
-                _free(self.address, slot)
-
-    def forget(self) -> None:
-        """In a forked child: nothing that the parent's threads had is ours."""
-        self.pid = os.getpid()
-        self.slots.clear()
-        ctypes.memset(self.table, 0, ctypes.sizeof(self.table))
-
-    def number(self, slot: int) -> int:
-        """The number of a slot: what a lock word names."""
-        return int(self.words[slot + CPU.id])
-
-    def count(self, slot: int, change: int) -> None:
-        """Note that the task of a slot holds or awaits one lock more or less."""
-        self.words[slot + CPU.held_depth] += change
+@functools.cache
+def _ways() -> dict[str, _Way]:
+    """Compile, or load, all that the locks need."""
+    link("shmreclaim.sync.", "shmreclaim.machine.")
+    return {
+        "mutex": _Way(
+            "mutex",
+            (fastpath.acquire_mutex, fastpath.release_mutex),
+            (mutex_trylock, _wait_for_mutex, mutex_unlock, fastpath.owns),
+        ),
+        "read": _Way(
+            "read lock",
+            (fastpath.acquire_read, fastpath.release_read),
+            (down_read_trylock, _wait_for_read, up_read, fastpath.reads),
+        ),
+        "write": _Way(
+            "write lock",
+            (fastpath.acquire_write, fastpath.release_write),
+            (down_write_trylock, _wait_for_write, up_write, fastpath.writes),
+        ),
+    }
 
 
-class _Farewell:
-    """Lives as long as its thread; then gives its slots back."""
-
-    def __init__(self) -> None:
-        """Belong to the calling thread."""
-        self.thread = threading.get_ident()
-        self.tasks: weakref.WeakSet[_Tasks] = weakref.WeakSet()
-
-    def __del__(self) -> None:
-        """The thread ends."""
-        for tasks in self.tasks:
-            tasks.leave(self.thread)
-
-
-_everyone: weakref.WeakSet[_Tasks] = weakref.WeakSet()
-_by_name: weakref.WeakValueDictionary[str, _Tasks] = weakref.WeakValueDictionary()
-_of_thread = threading.local()
-
-
-def _farewell_of_this_thread() -> _Farewell:
-    if not hasattr(_of_thread, "farewell"):
-        _of_thread.farewell = _Farewell()
-    farewell: _Farewell = _of_thread.farewell
-    return farewell
-
-
-def _forget_the_parent() -> None:
-    for tasks in list(_everyone):
-        tasks.forget()
-
-
-os.register_at_fork(after_in_child=_forget_the_parent)
-
-
-def _tasks_of(arena: Arena | None, name: str = "") -> _Tasks:
-    """The slots of an arena; of one of its own without `arena`, of one attached to by name."""
-    found = _by_name.get(arena.name if arena else name)
-    if found is not None:
-        return found
-    own = arena is None and not name
-    arena = arena or (Arena.attach(name) if name else lock_arena())
-    tasks = _Tasks(arena)
-    if own:
-        weakref.finalize(tasks, arena.remove)
-    return _by_name.setdefault(arena.name, tasks)
-
-
-# --- the fast paths: words bound to a builtin, in this order ----------------------------------------
-
-MEM, LOCK_AT, TABLE, NARGS, SLOW, YES, NO = range(WORDS, WORDS + 7)
-
-
-@compiled
-def _slot_for(bound: Any, nargs: int, names: int) -> int:
-    """The slot of the calling thread; 0 if it is unknown or the call has arguments: the slow path's business."""
-    if nargs != read_once(bound, NARGS) or names != 0:
+def _deadline(blocking: bool, timeout: float) -> int:
+    """When a wait of so many seconds ends, in ns on the clock; 0: never. Raises as threading.Lock.acquire does."""
+    if not blocking and timeout != NO_TIMEOUT:
+        raise ValueError("can't specify a timeout for a non-blocking call")
+    if timeout == NO_TIMEOUT:
         return 0
-    return _find(read_once(bound, TABLE), thread_self())
+    if not timeout >= 0:  # also what is not a number
+        raise ValueError("timeout value must be a non-negative number")
+    if timeout > threading.TIMEOUT_MAX:
+        raise OverflowError("timeout value is too large")
+    return min(clock_ns() + int(timeout * 1e9), MAX_WORD)
 
 
-@compiled
-def _begin(mem: Any, slot: int) -> int:
-    """Count a lock, about to be taken."""
-    return write_once(mem, slot + CPU.held_depth, read_once(mem, slot + CPU.held_depth) + 1)
+class _Side:
+    """One way to hold one lock, in Python: everything that the builtins leave to it."""
+
+    def __init__(self, tasks: Tasks, at: int, way: _Way, ways: tuple[_Way, ...]) -> None:
+        """Name the lock, the way, and all ways to hold that lock."""
+        self.tasks, self.at, self.way = tasks, at, way
+        self.ways = ways
+
+    def acquire(self, blocking: bool = True, timeout: float = NO_TIMEOUT) -> bool:
+        """Take the lock; return whether."""
+        deadline = _deadline(blocking, timeout)
+        slot = self.tasks.slot()
+        holding = next((way for way in self.ways if way.held(self.tasks.address, slot, self.at)), None)
+        if holding is not None:
+            if not blocking:
+                return False
+            raise RuntimeError(f"this thread has the {holding.what} already: it would wait for itself")
+        return self._take(slot, blocking, deadline)
+
+    def _take(self, slot: int, blocking: bool, deadline: int) -> bool:
+        """Try, or wait until a signal comes, let its handlers run, and wait on; whatever they raise, leave it clean."""
+        depth = slot + CPU.held_depth
+        before, taken = int(self.tasks.words[depth]), False
+        try:
+            self.tasks.words[depth] = before + 1
+            outcome = -EINTR if blocking else int(not self.way.take(self.tasks.address, slot, self.at))
+            while outcome == -EINTR:
+                outcome = self.way.wait(self.tasks.address, slot, self.at, deadline)
+            taken = outcome == 0
+        finally:
+            if not taken:
+                if self.held(slot):
+                    self.way.give(self.tasks.address, slot, self.at)
+                self.tasks.words[depth] = before
+        if outcome < 0 and outcome != -ETIMEDOUT:
+            raise InternalError(f"waiting for the {self.way.what} at word {self.at} ended with {os.strerror(-outcome)}")
+        return taken
+
+    def attempt(self) -> bool:
+        """Take the lock if that is possible at once."""
+        return self.acquire(False)
+
+    def held(self, slot: int) -> bool:
+        """Whether the task of a slot holds it so."""
+        return bool(self.way.held(self.tasks.address, slot, self.at))
+
+    def release(self) -> None:
+        """Give the lock up; raises RuntimeError if this thread does not hold it so."""
+        slot = self.tasks.slot()
+        self.expect_held(slot)
+        self.way.give(self.tasks.address, slot, self.at)
+        self.tasks.words[slot + CPU.held_depth] -= 1
+
+    def leave(self, *_exception: object) -> None:
+        """Give the lock up at the end of a `with`."""
+        self.release()
+
+    def expect_held(self, slot: int) -> None:
+        """Raise RuntimeError if the task of a slot does not hold it so."""
+        if not self.held(slot):
+            raise RuntimeError(f"this thread does not have the {self.way.what}")
+
+    def bind(self, factory: BuiltinFactory, slow: Callable[..., Any], nargs: int, answers: tuple[object, ...]) -> Any:
+        """Make a builtin of this side: the simple call has `nargs` arguments and ends with one of the answers."""
+        table = ctypes.addressof(self.tasks.table)
+        words = (self.tasks.address, self.at, table, nargs, id(slow), *map(id, answers), 0)
+        return factory.bind(words[:7], (slow, answers))
 
 
-@compiled
-def _end(mem: Any, slot: int) -> int:
-    """Do not count it any more: given up, or not got."""
-    return write_once(mem, slot + CPU.held_depth, read_once(mem, slot + CPU.held_depth) - 1)
+# --- the locks -----------------------------------------------------------------------------------------
 
 
-@compiled
-def _outcome(bound: Any, taken: int, args: int, nargs: int, names: int) -> int:
-    """What a builtin that tried returns: yes; or no, or what the slow path makes of it."""
-    if taken:
-        return new_reference(read_once(bound, YES))
-    if taken == 0 and read_once(bound, NO):
-        return new_reference(read_once(bound, NO))
-    return python_call(read_once(bound, SLOW), args, nargs, names)
+class Mutex:
+    """A lock that one thread of one process holds at a time.
+
+    Like threading.Lock, but between processes too, and whoever acquired it must release it. Waiters are
+    served first come first; one that just arrives may pass them until the first has been woken in vain once.
+    """
+
+    __slots__ = ("__enter__", "__exit__", "__weakref__", "_side", "acquire", "release")
+
+    def __init__(self, arena: Arena | None = None) -> None:
+        """Make a free mutex in `arena` (see lock_arena; only its creator may), or in a segment of its own.
+
+        Raises SetupError if there is no shared memory to be had, InternalError if the arena is full.
+        """
+        self._bind(*_new(arena, mutex_init))
+
+    def _bind(self, tasks: Tasks, at: int) -> None:
+        way = _ways()["mutex"]
+        side = self._side = _Side(tasks, at, way, (way,))
+        if not TYPE_CHECKING:
+            self.acquire = self.__enter__ = side.bind(way.acquire, side.acquire, 0, (True,))
+            self.release = side.bind(way.release, side.release, 0, (None,))
+            self.__exit__ = side.bind(way.leave, side.leave, 3, (None,))
+
+    if TYPE_CHECKING:  # slots that hold builtins: a call makes no Python frame
+
+        def acquire(self, blocking: bool = True, timeout: float = NO_TIMEOUT) -> bool:
+            """Take the mutex; return whether."""
+
+        def release(self) -> None:
+            """Give the mutex up."""
+
+        def __enter__(self) -> bool:
+            """Take the mutex."""
+
+        def __exit__(
+            self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+        ) -> None:
+            """Give the mutex up."""
+
+    def locked(self) -> bool:
+        """Whether anybody holds it."""
+        return bool(self._side.tasks.words[self._side.at + LOCK.word] & OWNER_MASK)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel to another process as the name of a segment and a place in it."""
+        return _attach, (type(self), self._side.tasks.arena.name, self._side.at)
+
+    def __repr__(self) -> str:
+        """Say whether it is locked, and where it is."""
+        return f"<{'locked' if self.locked() else 'unlocked'} {_place(self, self._side)}>"
 
 
-UNKNOWN = -1
-"""In place of "taken or not": ask the slow path."""
+class RwLock:
+    """A lock that many read under or one writes under: fair, timed, downgradable, between threads and processes.
+
+    First come first served: once anybody waits, no reader gets in before; a writer may pass those who wait for
+    4 ms at most. Not recursive, and no reader becomes a writer: both would wait for themselves and raise.
+    """
+
+    __slots__ = (
+        "__weakref__", "_read", "_reading", "_write", "_writing",
+        "acquire_read", "acquire_write", "release_read", "release_write", "try_read", "try_write",
+    )  # fmt: skip
+
+    def __init__(self, arena: Arena | None = None) -> None:
+        """Make a free lock in `arena` (see lock_arena; only its creator may), or in a segment of its own.
+
+        Raises SetupError if there is no shared memory to be had, InternalError if the arena is full.
+        """
+        self._bind(*_new(arena, rwsem_init))
+
+    def _bind(self, tasks: Tasks, at: int) -> None:
+        ways = (_ways()["read"], _ways()["write"])
+        read, write = (_Side(tasks, at, way, ways) for way in ways)
+        self._read, self._write = read, write
+        self._reading, self._writing = _Held(read), _Held(write)
+        if not TYPE_CHECKING:
+            self.acquire_read = read.bind(ways[0].acquire, read.acquire, 0, (True,))
+            self.acquire_write = write.bind(ways[1].acquire, write.acquire, 0, (True,))
+            self.try_read = read.bind(ways[0].attempt, read.attempt, 0, (True, False))
+            self.try_write = write.bind(ways[1].attempt, write.attempt, 0, (True, False))
+            self.release_read = read.bind(ways[0].release, read.release, 0, (None,))
+            self.release_write = write.bind(ways[1].release, write.release, 0, (None,))
+
+    if TYPE_CHECKING:  # slots that hold builtins: a call makes no Python frame
+
+        def acquire_read(self, blocking: bool = True, timeout: float = NO_TIMEOUT) -> bool:
+            """Take a read share; return whether."""
+
+        def acquire_write(self, blocking: bool = True, timeout: float = NO_TIMEOUT) -> bool:
+            """Take the lock for write; return whether."""
+
+        def try_read(self) -> bool:
+            """Take a read share if no writer holds the lock and nobody waits; return whether."""
+
+        def try_write(self) -> bool:
+            """Take the lock for write if nobody holds it or waits; return whether."""
+
+        def release_read(self) -> None:
+            """Give a read share up."""
+
+        def release_write(self) -> None:
+            """Give a write hold up."""
+
+    def read(self) -> _Held:
+        """Give what holds a read share for the time of a `with`."""
+        return self._reading
+
+    def write(self) -> _Held:
+        """Give what holds the lock for write for the time of a `with`."""
+        return self._writing
+
+    def downgrade(self) -> None:
+        """Turn this thread's write hold into a read share; nobody writes in between, waiting readers may join.
+
+        Raises RuntimeError if this thread does not write. Inside `with lock.write()` it must not be used:
+        that gives a write hold up at its end.
+        """
+        side = self._write
+        slot = side.tasks.slot()
+        side.expect_held(slot)
+        downgrade_write(side.tasks.address, slot, side.at)
+
+    def is_contended(self) -> bool:
+        """Whether anybody waits: a reader with much left to do may want to let it in."""
+        return bool(self._read.tasks.words[self._read.at + LOCK.word] & WAITERS)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel to another process as the name of a segment and a place in it."""
+        return _attach, (type(self), self._read.tasks.arena.name, self._read.at)
+
+    def __repr__(self) -> str:
+        """Say who is in, and where it is."""
+        word = int(self._read.tasks.words[self._read.at + LOCK.word])
+        readers = (word & READERS_MASK).bit_count()
+        state = "write-locked" if word & WRITER else f"read-locked by {readers}" if readers else "unlocked"
+        return f"<{state} {_place(self, self._read)}>"
 
 
-@compiled
-def _acquire_mutex(bound: Any, args: int, nargs: int, names: int) -> int:
-    slot = _slot_for(bound, nargs, names)
-    if slot == 0:
-        return python_call(read_once(bound, SLOW), args, nargs, names)
-    mem = read_once(bound, MEM)
-    _begin(mem, slot)
-    if mutex_trylock(mem, slot, read_once(bound, LOCK_AT)):
-        return new_reference(read_once(bound, YES))
-    _end(mem, slot)
-    return python_call(read_once(bound, SLOW), args, nargs, names)
+class _Held:
+    """Holds a lock in one way for the time of a `with`; used again and again."""
+
+    __slots__ = ("__enter__", "__exit__")
+
+    def __init__(self, side: _Side) -> None:
+        if not TYPE_CHECKING:
+            self.__enter__ = side.bind(side.way.acquire, side.acquire, 0, (True,))
+            self.__exit__ = side.bind(side.way.leave, side.leave, 3, (None,))
+
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> bool: ...
+
+        def __exit__(
+            self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+        ) -> None: ...
+
+
+def _new(arena: Arena | None, init: Compiled) -> tuple[Tasks, int]:
+    """Make a free lock; give the slots of its arena and its place."""
+    _ways()
+    tasks = tasks_in(arena or lock_arena())
+    if arena is None:
+        weakref.finalize(tasks, tasks.arena.remove)
+    at = tasks.arena.allocate(LOCK.SIZE)
+    init(tasks.address, at, 0)
+    return tasks, at
+
+
+def _attach(kind: type[Mutex] | type[RwLock], name: str, at: int) -> Mutex | RwLock:
+    """Find in this process the lock that another one pickled."""
+    tasks = tasks_named(name)
+    tasks.arena.view(at, LOCK.SIZE)  # raises IndexError outside the segment
+    lock = kind.__new__(kind)
+    lock._bind(tasks, at)
+    return lock
+
+
+def _place(lock: object, side: _Side) -> str:
+    kind = type(lock)
+    return f"{kind.__module__}.{kind.__qualname__} object at {id(lock):#x}, word {side.at} of {side.tasks.arena.name}"

@@ -1,0 +1,1 @@
+"""The programs that play CPUs. Installed as `shmreclaim.workers`."""

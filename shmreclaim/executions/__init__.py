@@ -1,0 +1,1 @@
+"""Ways to run a workload under a design: natively, in worker processes."""

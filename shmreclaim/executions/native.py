@@ -253,7 +253,8 @@ def _raise_if_dead(arena: Arena, workers: list[Any], slots: list[int]) -> None:
         if code > 0:
             raise InternalError(f"{worker.name} (pid {worker.pid}) failed; its message is above")
         report = "\n".join(stall.who_holds_and_who_waits(arena, slots))
+        killer = signal.Signals(-code).name
         raise Inconclusive(
-            f"{worker.name} (pid {worker.pid}) was killed by {signal.Signals(-code).name}; the run was stopped:\n{report}",
+            f"{worker.name} (pid {worker.pid}) was killed by {killer}; the run was stopped:\n{report}",
             cause="Usually somebody killed it, or the machine ran out of memory (dmesg tells).",
         )

@@ -100,7 +100,8 @@ def _on_line(check: _Check) -> None:
         total = check.word(slot + CPU.nr_violations)
         for k in range(min(total, MAX_KEPT_VIOLATIONS)):
             kind, a, b, c = check.arena.view(slot + CPU.violations + 4 * k, 4).tolist()
-            check.violations.append(f"CPU {check.word(slot + CPU.id) - 1}: {ON_LINE[Violation(kind)].format(a=a, b=b, c=c)}")
+            what = ON_LINE[Violation(kind)].format(a=a, b=b, c=c)
+            check.violations.append(f"CPU {check.word(slot + CPU.id) - 1}: {what}")
         if total > MAX_KEPT_VIOLATIONS:
             check.violations.append(f"CPU {check.word(slot + CPU.id) - 1}: {total - MAX_KEPT_VIOLATIONS} more")
 

@@ -11,8 +11,8 @@ Nothing here allocates or locks. Callers serialise writers; tree_leaf() needs on
 from a POOL that the caller fills. A call that lacks one says in `pool.wanted` how many words it needs, and
 has changed nothing. Nodes that fall out are chained to `root.retired`, to be freed after a grace period.
 
-I13  whenever no writer is at work or has died at it, bit k of `free` is clear if and only if no id under slot k is free; bit k of
-     `children` is set if and only if slot k leads to a node (of an IDA: to a node or a bitmap).
+I13  while no writer is at work, or has died at it: bit k of `free` is clear if and only if no id under slot k is
+     free; bit k of `children` is set if and only if slot k leads to a node (of an IDA: to a node or a bitmap).
 I14  no node of the tree is empty, and a top above a leaf leads to more than its slot 0; so a tree is empty if
      and only if `top` is 0.
 I15  nothing but the first two words of a retired node changes (and `children`, in destruction): it leads readers

@@ -74,7 +74,7 @@ class BuiltinFactory:
     """Makes builtins out of one compiled function; the interpreter needs its name and text for ever."""
 
     def __init__(self, function: Callable[..., int], name: str, doc: str) -> None:
-        """Compile `function`; `doc` begins with the signature, as CPython's own do: `name($self)\\n--\\n\\nText`."""
+        """Compile `function`; the first line of `doc` is its signature, the second is "--", as in CPython's own."""
         address = c_address(function, 4)
         self._definition = _MethodDef(name.encode(), address, FASTCALL_WITH_KEYWORDS, doc.encode())
         self._module = function.__module__

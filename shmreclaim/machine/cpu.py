@@ -10,9 +10,9 @@ Limits: MAX_CPUS slots, since a lock word names each of its readers by a bit of 
 from enum import IntEnum
 from typing import Any
 
-from shmreclaim.machine.atomics import clock_ns, read_once, write_once
 from shmreclaim.errors import UsageError
 from shmreclaim.machine.arena import Arena
+from shmreclaim.machine.atomics import clock_ns, read_once, write_once
 from shmreclaim.machine.compile import compiled, out_of_line, plain
 from shmreclaim.machine.histogram import HISTOGRAM
 from shmreclaim.machine.layout import HEADER, Field, record

@@ -34,8 +34,7 @@ def bucket_of(value: int) -> int:
 @compiled
 def histogram_add(mem: Any, histogram: int, value: int) -> int:
     """Count one value; a negative one (clock set back between CPUs) counts as 0."""
-    if value < 0:
-        value = 0
+    value = max(value, 0)
     at = histogram + HISTOGRAM.buckets + bucket_of(value)
     write_once(mem, at, read_once(mem, at) + 1)
     write_once(mem, histogram + HISTOGRAM.total, read_once(mem, histogram + HISTOGRAM.total) + value)

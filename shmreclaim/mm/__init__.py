@@ -1,0 +1,1 @@
+"""The emulated memory management: budget, memcgs, objects on list_lrus, reclaim, and the maps of designs."""

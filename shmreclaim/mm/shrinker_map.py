@@ -27,8 +27,6 @@ from shmreclaim.machine.atomics import clock_ns, load_acquire, read_once, smp_mb
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, Violation, count_event, violation
 from shmreclaim.machine.histogram import HISTOGRAM, histogram_add
-
-
 from shmreclaim.machine.layout import Field, record
 from shmreclaim.mm.memcg import NODEINFO, nodeinfo
 from shmreclaim.mm.page_alloc import kmalloc

@@ -10,7 +10,7 @@ Lock order: s_umount, then the locks of the design; sb_lock (a spinlock) innermo
 
 from typing import Any
 
-from shmreclaim.lib.list_head import list_empty, list_init, list_next, list_del_init
+from shmreclaim.lib.list_head import list_del_init, list_empty, list_init, list_next
 from shmreclaim.machine.atomics import fetch_add_relaxed, read_once, write_once, xchg
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, Violation, count_event, violation

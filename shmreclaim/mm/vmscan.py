@@ -57,7 +57,7 @@ def do_shrink_slab(mem: Any, cpu: int, shrinker: int, memcg: int, priority: int,
     write_once(mem, sc + SHRINK_CONTROL.memcg, memcg if memcg else root_memcg(mem))
     count_event(mem, cpu, Event.SHRINKER_CALLS, 1)
     freeable = super_cache_count(mem, cpu, shrinker)
-    if freeable == 0 or freeable == SHRINK_EMPTY:
+    if freeable in (0, SHRINK_EMPTY):
         return freeable
     era = read_once(mem, mm_state(mem) + MM.arithmetic)
     owed = xchg(mem, deferred, 0)
