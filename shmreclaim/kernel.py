@@ -52,7 +52,7 @@ from shmreclaim.mm.superblock import (
     superblock_lru,
 )
 from shmreclaim.mm.vmscan import balance_pgdat, drop_slab, memalloc_save, shrink_slab
-from shmreclaim.mm.zone import ZONE, wake_kswapd, zone_of
+from shmreclaim.mm.zone import ZONE, rouse_kswapd, zone_of
 from shmreclaim.sync.rcu import MAX_PENDING, rcu_read_lock, rcu_read_unlock, synchronize_rcu
 from shmreclaim.sync.wait_queue import EVERYBODY, UNINTERRUPTIBLE, wait_while
 from shmreclaim.workload.ops import Op
@@ -182,10 +182,13 @@ def _finish(mem: Any, cpu: int) -> int:
 def run_kswapd(mem: Any, cpu: int, nid: int) -> int:
     """The background reclaimer of a node: asked for, it reclaims up to the high watermark; until the run stops."""
     write_once(mem, cpu + CPU.started, clock_ns())
-    asked = zone_of(mem, nid) + ZONE.kswapd
+    zone = zone_of(mem, nid)
+    asked = zone + ZONE.kswapd
     while not fatal_signal_pending(mem):
         seen = read_once(mem, asked)
+        write_once(mem, zone + ZONE.kswapd_runs, 1)
         balance_pgdat(mem, cpu, nid)
+        write_once(mem, zone + ZONE.kswapd_runs, 0)
         quiescent(mem, cpu)
         if not fatal_signal_pending(mem):
             wait_while(mem, asked, seen, 0, UNINTERRUPTIBLE)
@@ -199,7 +202,7 @@ def stop_all(mem: Any) -> int:
     store_release(mem, HEADER.phase, Phase.STOP)
     futex_wake(mem, HEADER.phase, EVERYBODY)
     for nid in range(read_once(mem, mm_state(mem) + MM.nr_nodes)):
-        wake_kswapd(mem, zone_of(mem, nid))
+        rouse_kswapd(mem, zone_of(mem, nid))
     return 0
 
 

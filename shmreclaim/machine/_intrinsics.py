@@ -159,6 +159,11 @@ def _futex(builder: ir.IRBuilder, arguments: list[ir.Value]) -> ir.Value:
     return builder.load(outcome)
 
 
+def _emit_sched_yield(builder: ir.IRBuilder, a: list[ir.Value]) -> ir.Value:
+    builder.call(_extern(builder, "sched_yield", ir.FunctionType(I32, [])), [])
+    return ir.Constant(I64, 0)
+
+
 FUTEX_WAKE = 1
 FUTEX_WAIT_BITSET = 9  # the deadline is absolute, on CLOCK_MONOTONIC; never FUTEX_PRIVATE: waiters are processes
 FUTEX_BITSET_MATCH_ANY = -1
@@ -230,6 +235,7 @@ count_trailing_zeros = _define(1, _emit_count_trailing_zeros)
 count_ones = _define(1, _emit_count_ones)
 floor_log2 = _define(1, _emit_floor_log2)
 clock = _define(0, _emit_clock)
+sched_yield = _define(0, _emit_sched_yield)
 futex_wait = _define(4, _emit_futex_wait)
 futex_wake = _define(3, _emit_futex_wake)
 call_slot = _define(7, _emit_call_slot)

@@ -32,3 +32,9 @@ def futex_wait(mem: Any, i: int, expected: int, deadline: int) -> int:
 def futex_wake(mem: Any, i: int, count: int) -> int:
     """Wake up to `count` of those who sleep on mem[i]; return how many there were."""
     return 0
+
+
+@operation(ll.sched_yield)
+def cond_resched() -> int:
+    """Let another process have the core, if one wants it (kernel: the same name)."""
+    return 0

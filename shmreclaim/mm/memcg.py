@@ -128,7 +128,7 @@ def memcg_link(mem: Any, cpu: int, memcg: int, parent: int) -> int:
 
 @compiled
 def memcg_next(mem: Any, memcg: int, top: int) -> int:
-    """The memcg after this one in the subtree of `top`, in pre-order; 0 at the end. Under RCU or cgroup_mutex."""
+    """The memcg after this one in the subtree of `top`, in pre-order; 0 at the end. Under RCU."""
     entry = list_next_rcu(mem, memcg + MEMCG.list)
     if entry == mm_state(mem) + MM.memcgs:
         return 0
@@ -154,14 +154,16 @@ def mem_cgroup_iter(mem: Any, cpu: int, top: int, previous: int) -> int:
 
 
 @compiled
-def memcg_reparent_effective(mem: Any, memcg: int) -> int:
+def memcg_reparent_effective(mem: Any, cpu: int, memcg: int) -> int:
     """Let this memcg's objects, and those that came to it from below, belong to its parent's lists."""
     heir = read_once(mem, read_once(mem, memcg + MEMCG.parent) + MEMCG.effective)
+    rcu_read_lock(mem, cpu)  # those below may be freed meanwhile: cgroup_mutex does not stop a last reference
     below = memcg
     while below:
         if read_once(mem, below + MEMCG.effective) == memcg:
             store_release(mem, below + MEMCG.effective, heir)
         below = memcg_next(mem, below, memcg)
+    rcu_read_unlock(mem, cpu)
     return heir
 
 

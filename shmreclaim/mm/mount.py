@@ -24,7 +24,7 @@ from shmreclaim.mm.list_lru import (
     lru_node,
 )
 from shmreclaim.mm.page_alloc import kmalloc
-from shmreclaim.mm.shrinker import SHRINKER_MEMCG_AWARE, SHRINKER_NUMA_AWARE, shrinker_init
+from shmreclaim.mm.shrinker import SHRINKER, SHRINKER_FREED, SHRINKER_MEMCG_AWARE, SHRINKER_NUMA_AWARE, shrinker_init
 from shmreclaim.mm.slab import kfree
 from shmreclaim.mm.state import ENOMEM, GFP_KERNEL, MM, Event, Upcall, mm_state
 from shmreclaim.mm.superblock import (
@@ -119,6 +119,7 @@ def unmount(mem: Any, cpu: int, sb: int) -> int:
     _evict(mem, cpu, sb)
     up_write(mem, cpu, sb + SUPERBLOCK.s_umount)
     _destroy_lrus(mem, cpu, sb)
+    write_once(mem, sb + SHRINKER.magic, SHRINKER_FREED)
     kfree(mem, cpu, sb)
     return 0
 

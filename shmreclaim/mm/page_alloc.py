@@ -15,6 +15,7 @@ from typing import Any
 from shmreclaim.machine.atomics import fetch_add_relaxed, read_once, write_once
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import count_event
+from shmreclaim.machine.futex import cond_resched
 from shmreclaim.mm.list_lru import OBJECT, OBJECT_ISOLATED
 from shmreclaim.mm.memcg import css_get_many, css_put_many, page_counter_try_charge, page_counter_uncharge, root_memcg
 from shmreclaim.mm.page_cache import lru_cache_add
@@ -78,6 +79,7 @@ def _alloc_slowpath(mem: Any, cpu: int, nid: int, lines: int, gfp: int) -> int:
             if _take_on(mem, cpu, nid, lines, gfp):
                 return 1
             fruitless = 0 if progress else fruitless + 1
+            cond_resched()  # whoever holds the lock that reclaim could not get may need this core
     count_event(mem, cpu, Event.ALLOC_FAILED, 1)
     return 0
 

@@ -24,7 +24,7 @@ from shmreclaim.sync.mutex import mutex_lock, mutex_unlock
 def memcg_offline_kmem(mem: Any, cpu: int, memcg: int) -> int:
     """Hand all objects of a memcg to its parent's lists, setting the heir's bits, and free its lists' id."""
     mm = mm_state(mem)
-    heir = memcg_reparent_effective(mem, memcg)
+    heir = memcg_reparent_effective(mem, cpu, memcg)
     mutex_lock(mem, cpu, mm + MM.list_lrus_mutex)
     lru = list_next(mem, mm + MM.list_lrus)
     while lru != mm + MM.list_lrus:

@@ -42,6 +42,9 @@ SHRINK_STOP = -1
 SHRINK_EMPTY = -2
 """What a count returns that is sure there is no object (kernel: ~0UL - 1, since 4.19)."""
 
+SHRINKER_ALIVE, SHRINKER_FREED = 0x5B41BE, 0x6B6B6B6B
+"""SHRINKER.magic; the second is the kernel's poison for freed memory."""
+
 SHRINKER_MEMCG_AWARE, SHRINKER_NUMA_AWARE, SHRINKER_REGISTERED = 1, 2, 4
 
 SHRINKER = record(
@@ -53,6 +56,7 @@ SHRINKER = record(
     Field("seeks", "read-only after init"),
     Field("batch", "read-only after init; 0 for SHRINK_BATCH"),
     Field("nr_deferred", "read-only while registered; a block of one atomic word a node"),
+    Field("magic", "SHRINKER_ALIVE from init until it is freed; a call that finds anything else came too late"),
 )
 
 
@@ -61,6 +65,7 @@ def shrinker_init(mem: Any, shrinker: int, flags: int, batch: int) -> int:
     """Fill in a shrinker that is not registered."""
     for k in range(SHRINKER.SIZE):
         write_once(mem, shrinker + k, 0)
+    write_once(mem, shrinker + SHRINKER.magic, SHRINKER_ALIVE)
     write_once(mem, shrinker + SHRINKER.id, -1)
     write_once(mem, shrinker + SHRINKER.flags, flags)
     write_once(mem, shrinker + SHRINKER.seeks, DEFAULT_SEEKS)

@@ -12,7 +12,7 @@ from typing import Any
 
 from shmreclaim.machine.atomics import fetch_add_relaxed, read_once, write_once, xchg
 from shmreclaim.machine.compile import compiled, out_of_line
-from shmreclaim.machine.cpu import CPU, PF_KSWAPD, PF_MEMALLOC, count_event
+from shmreclaim.machine.cpu import CPU, PF_KSWAPD, PF_MEMALLOC, Violation, count_event, expect
 from shmreclaim.machine.upcall import upcall
 from shmreclaim.mm.memcg import css_put, mem_cgroup_iter, root_memcg
 from shmreclaim.mm.page_cache import shrink_lruvec
@@ -21,6 +21,7 @@ from shmreclaim.mm.shrinker import (
     SHRINK_EMPTY,
     SHRINK_STOP,
     SHRINKER,
+    SHRINKER_ALIVE,
     scan_carry,
     scan_delta,
     scan_target,
@@ -54,6 +55,8 @@ def do_shrink_slab(mem: Any, cpu: int, shrinker: int, memcg: int, priority: int,
     this one works it off: the word is taken to zero first.
     """
     sc = shrink_control(cpu)
+    magic = read_once(mem, shrinker + SHRINKER.magic)
+    expect(mem, cpu, magic == SHRINKER_ALIVE, Violation.USE_AFTER_FREE, shrinker, magic)  # I1
     write_once(mem, sc + SHRINK_CONTROL.memcg, memcg if memcg else root_memcg(mem))
     count_event(mem, cpu, Event.SHRINKER_CALLS, 1)
     freeable = super_cache_count(mem, cpu, shrinker)

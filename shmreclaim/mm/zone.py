@@ -29,6 +29,7 @@ ZONE = record(
     Field("low", "read-only after boot"),
     Field("high", "read-only after boot"),
     Field("kswapd", "atomic, futex: number of times kswapd was asked for", line=True),
+    Field("kswapd_runs", "kswapd: whether it is at work, so that nobody need wake it"),
 )
 
 
@@ -62,6 +63,12 @@ def zone_free(mem: Any, zone: int) -> int:
 
 @compiled
 def wake_kswapd(mem: Any, zone: int) -> int:
-    """Ask the background reclaimer of a node to work."""
+    """Ask the background reclaimer of a node to work, unless it does already; if it just stops, the next asks."""
+    return 0 if read_once(mem, zone + ZONE.kswapd_runs) else rouse_kswapd(mem, zone)
+
+
+@compiled
+def rouse_kswapd(mem: Any, zone: int) -> int:
+    """Make the background reclaimer of a node look around, whatever it does."""
     fetch_add_relaxed(mem, zone + ZONE.kswapd, 1)
     return futex_wake(mem, zone + ZONE.kswapd, 1)
