@@ -57,7 +57,8 @@ ACQUIRE_DOC = """acquire($self, blocking=True, timeout=-1)
 
 Take the lock; return whether. Seconds, errors and signals are as in threading.Lock.acquire.
 
-Raises RuntimeError, and changes nothing, if this thread holds the lock already and would have to wait."""
+A lock is not recursive. If this thread holds it already, a call that may give up says False at once; one that
+would wait for ever raises RuntimeError. Both change nothing."""
 TRY_DOC = """try_acquire($self)
 --
 
@@ -161,8 +162,8 @@ class _Side:
         slot = self.tasks.slot()
         holding = next((way for way in self.ways if way.held(self.tasks.address, slot, self.at)), None)
         if holding is not None:
-            if not blocking:
-                return False
+            if not blocking or timeout != NO_TIMEOUT:
+                return False  # nobody else could let us in before the time is over
             raise RuntimeError(f"this thread has the {holding.what} already: it would wait for itself")
         return self._take(slot, blocking, deadline)
 

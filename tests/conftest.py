@@ -1,5 +1,6 @@
 """What holds for every test: nothing of ours is left in shared memory."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,3 +21,14 @@ def _nothing_is_left_in_shared_memory() -> Iterator[None]:
     yield
     left = segments_of(os.getpid())
     assert not left, f"left in {SHM}: {', '.join(left)}"
+
+
+@pytest.fixture(scope="session")
+def compiled_once() -> None:
+    """Everything that workers run is in the cache; of several sessions under xdist one compiles, the others wait."""
+    from shmreclaim.executions import native
+    from shmreclaim.machine.compile import cache_folder
+
+    with (cache_folder() / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        native.prepare(lambda done, total: None)

@@ -120,7 +120,7 @@ def test_a_lock_is_taken_and_given_up(way: Ways) -> None:
 def test_a_with_statement_holds_it(way: Ways) -> None:
     """And gives it up, also when its body raises."""
     with way.hold:
-        assert in_thread(lambda: way.block.__self__ and way.lock.__reduce__() and _try(way)) is False
+        assert in_thread(lambda: _try(way)) is False
     with pytest.raises(KeyError), way.hold:
         raise KeyError
     assert _try(way) is True
@@ -148,13 +148,12 @@ def test_giving_up_what_one_does_not_hold_raises_and_changes_nothing(way: Ways) 
 
 
 def test_waiting_for_oneself_raises_and_changes_nothing(way: Ways) -> None:
-    """Also with a timeout; a mere try says no."""
+    """A call that may give up says no, at once."""
     way.acquire()
     with pytest.raises(RuntimeError, match="would wait for itself"):
         way.acquire()
-    with pytest.raises(RuntimeError, match="would wait for itself"):
-        way.acquire(timeout=5)
     assert way.acquire(False) is False
+    assert way.acquire(timeout=60) is False
     way.release()
     assert _try(way) is True
 
@@ -167,7 +166,7 @@ def test_waiting_for_oneself_raises_and_changes_nothing(way: Ways) -> None:
         ((True, float("nan")), ValueError, "must be a non-negative number"),
         ((True, threading.TIMEOUT_MAX * 2), OverflowError, "too large"),
         ((True, float("inf")), OverflowError, "too large"),
-        ((True, "soon"), TypeError, ""),
+        ((True, "soon"), TypeError, "not supported"),
         ((1, 2, 3), TypeError, "positional argument"),
     ],
 )
@@ -271,7 +270,7 @@ def test_a_signal_handler_that_returns_does_not_shorten_a_wait(way: Ways) -> Non
 
     def wait() -> None:
         heard: list[int] = []
-        signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+        signal.signal(signal.SIGUSR1, lambda number, _frame: heard.append(number))
         start = time.monotonic()
         taken = way.acquire(timeout=0.5)
         os._exit(7 if heard and not taken and time.monotonic() - start >= 0.5 else 1)
@@ -387,7 +386,7 @@ def test_threads_exclude_each_other(mutex: Mutex) -> None:
 def test_readers_share_and_a_writer_does_not(lock: RwLock) -> None:
     """Each rule once, from another thread."""
     with lock.read():
-        assert in_thread(lock.try_read) is True
+        assert in_thread(lambda: lock.try_read() and lock.release_read() is None) is True
         assert in_thread(lock.try_write) is False
     with lock.write():
         assert in_thread(lock.try_read) is False

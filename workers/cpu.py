@@ -1,18 +1,21 @@
 """A worker process: plays one CPU. Attach, pin, bind the design, wait for the start, play, leave.
 
-Started by executions/native.py through a fork server that has loaded all compiled code. A worker dies with its
+Started by executions/crew.py through a fork server that has loaded all compiled code. A worker dies with its
 fork server, and that with the process that started the run.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import os
-import signal
+import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from shmreclaim import kernel
+from shmreclaim.errors import ShmreclaimError
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.atomics import fetch_add
 from shmreclaim.machine.compile import compiled, compiled_nogil
@@ -23,8 +26,8 @@ from shmreclaim.machine.layout import HEADER
 from shmreclaim.machine.process import start_time
 from shmreclaim.mm.state import Event, Phase
 from shmreclaim.sync.wait_queue import EVERYBODY, UNINTERRUPTIBLE, wait_while
+from shmreclaim.workers.lifeline import follow_parent
 
-PR_SET_PDEATHSIG = 1
 KEPT_FROM_SETUP = (Event.OBJECTS_ADDED, Event.OBJECTS_DELETED, Event.OBJECTS_FREED, Event.GROWTHS)
 """What the conservation of objects and the growth of maps must know of the time before the start."""
 
@@ -64,10 +67,9 @@ ENTRY_POINTS = ((_play, 5), (_report_ready, 1), (_wait_for_start, 1))
 """What this process calls itself, with the number of arguments."""
 
 
-def run(orders: Orders) -> None:
-    """Play one CPU from attach to end; errors reach the parent as an exit code and on stderr."""
-    prepare(orders.design)
-    with Arena.attach(orders.segment) as arena:
+def run(orders: Orders, errors: Any) -> None:
+    """Play one CPU from attach to end; `errors` is the connection that brings errors to the parent."""
+    with worker(orders.segment, orders.design, errors) as arena:
         claim(arena, orders.slot, orders.core)
         if orders.setup[1]:
             _play(arena.address, orders.slot, *orders.setup, 0)
@@ -76,14 +78,20 @@ def run(orders: Orders) -> None:
         _play(arena.address, orders.slot, *orders.stream, orders.speed)
 
 
-def prepare(design: str) -> None:
-    """Make this process a worker: it dies with its parent, leaves signals to it, and runs `design`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides how a run ends
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:
-        os._exit(1)
-    kernel.bind_design(design)
+@contextlib.contextmanager
+def worker(segment: str, design: str, errors: Any) -> Iterator[Arena]:
+    """Make this process a worker of a run: tied to its parent, bound to `design`, attached.
+
+    An error of ours goes to the parent, which raises it as its own; any other ends the worker with a traceback.
+    """
+    follow_parent()
+    try:
+        kernel.bind_design(design)
+        with Arena.attach(segment) as arena:
+            yield arena
+    except ShmreclaimError as error:
+        errors.send(error)
+        sys.exit(error.exit_code)
 
 
 def wait_for_start(arena: Arena) -> None:
@@ -100,7 +108,8 @@ def claim(arena: Arena, slot: int, core: int | None) -> None:
     memory[slot + CPU.start_time] = start_time(os.getpid())
     memory[slot + CPU.state] = CpuState.ATTACHED
     if core is not None:
-        os.sched_setaffinity(0, {core})
+        with contextlib.suppress(OSError):  # taken from us since the run began: then it is not pinned
+            os.sched_setaffinity(0, {core})
 
 
 def _forget_setup(arena: Arena, slot: int) -> None:

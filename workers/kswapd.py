@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from shmreclaim import kernel
-from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.compile import compiled_nogil
 from shmreclaim.workers import cpu
 
@@ -29,10 +29,9 @@ ENTRY_POINTS = ((_run_kswapd, 3),)
 """What this process calls itself, with the number of arguments."""
 
 
-def run(orders: Orders) -> None:
-    """Reclaim in the background of one node until the run stops."""
-    cpu.prepare(orders.design)
-    with Arena.attach(orders.segment) as arena:
+def run(orders: Orders, errors: Any) -> None:
+    """Reclaim in the background of one node until the run stops; `errors` brings errors to the parent."""
+    with cpu.worker(orders.segment, orders.design, errors) as arena:
         cpu.claim(arena, orders.slot, None)
         cpu.wait_for_start(arena)
         _run_kswapd(arena.address, orders.slot, orders.node)

@@ -6,22 +6,27 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from shmreclaim import kernel
 from shmreclaim.designs import FUNCTIONS, NAMES
 from shmreclaim.machine.compile import c_address, cache_folder, entry_point, out_of_line_functions
 from shmreclaim.machine.upcall import ARGUMENTS
 from shmreclaim.workers import cpu, kswapd
+from shmreclaim.workers.lifeline import follow_parent
 
 COMPLETE = "complete"
 """File in the cache folder that says that all of `units()` is in it."""
 
+CALLED_BY_PARENT = ((kernel.start_all, 1), (kernel.stop_all, 1))
+"""What the process that starts the workers calls itself, with the number of arguments."""
+
 
 def units() -> list[Callable[[], Any]]:
-    """Everything a worker of any design calls, each as something that compiles or loads it."""
+    """Everything that a run of any design calls, each as something that compiles or loads it."""
     for name in NAMES:
         importlib.import_module(f"shmreclaim.designs.{name}")
     found: list[Callable[[], Any]] = list(out_of_line_functions())
-    for module in (cpu, kswapd):
-        found += [_entry(function, arguments) for function, arguments in module.ENTRY_POINTS]
+    for entry_points in (cpu.ENTRY_POINTS, kswapd.ENTRY_POINTS, CALLED_BY_PARENT):
+        found += [_entry(function, arguments) for function, arguments in entry_points]
     for name in NAMES:
         module = importlib.import_module(f"shmreclaim.designs.{name}")
         found += [_address(getattr(module, function)) for function in FUNCTIONS]
@@ -38,6 +43,7 @@ def _address(function: Callable[..., int]) -> Callable[[], Any]:
 
 def compile_part(part: int, parts: int, report: Any) -> None:
     """Compile every `parts`-th unit from `part` on into the cache; `report` is told of each (a connection)."""
+    follow_parent()
     for unit in units()[part::parts]:
         unit()
         report.send(1)

@@ -55,6 +55,7 @@ from shmreclaim.mm.shrinker import (
     note_id_taken,
 )
 from shmreclaim.mm.shrinker_map import (
+    MAP,
     map_clear_bit,
     map_grow,
     map_next_bit,
@@ -167,11 +168,13 @@ def _grow_all(mem: Any, cpu: int, capacity: int) -> int:
 def _grow_maps(mem: Any, cpu: int, memcg: int, capacity: int) -> int:
     """Replace a memcg's maps; the root, and one that is not online yet, has none."""
     for nid in range(read_once(mem, mm_state(mem) + MM.nr_nodes)):
-        if map_of(mem, memcg, nid):
-            new = map_grow(mem, cpu, memcg, nid, capacity)
-            if new == 0:
-                return 0
-            map_replace(mem, cpu, memcg, nid, new)
+        old = map_of(mem, memcg, nid)
+        if old == 0 or read_once(mem, old + MAP.nr_bits) >= capacity:
+            continue
+        new = map_grow(mem, cpu, memcg, nid, capacity)
+        if new == 0:
+            return 0
+        map_replace(mem, cpu, memcg, nid, new)
     return 1
 
 

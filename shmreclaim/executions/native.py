@@ -7,10 +7,8 @@ segment stays behind: `run` kills what is left of its workers and removes its se
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,28 +17,26 @@ import numpy as np
 from multiprocess import connection
 
 from shmreclaim import kernel
-from shmreclaim.errors import Inconclusive, InternalError, SetupError
-from shmreclaim.executions import collect, oracles, stall
+from shmreclaim.designs import NAMES
+from shmreclaim.errors import Inconclusive, InternalError, SetupError, UsageError
+from shmreclaim.executions import collect, oracles
+from shmreclaim.executions.crew import POLL_S, Crew, Job, death, start
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU
-from shmreclaim.machine.layout import HEADER
 from shmreclaim.machine.process import cores
 from shmreclaim.machine.upcall import upcall
 from shmreclaim.mm.boot import Machine, boot
-from shmreclaim.mm.state import Phase, Upcall
+from shmreclaim.mm.state import Upcall
 from shmreclaim.result import RunRecord
 from shmreclaim.workers import cpu as cpu_worker
 from shmreclaim.workers import kswapd as kswapd_worker
 from shmreclaim.workers import units
+from shmreclaim.workers.lifeline import held_signals
 from shmreclaim.workload.ops import OP_DTYPE, Op, Stream, Workload
 
 OP_WORDS = OP_DTYPE.itemsize // 8
-POLL_S = 0.05
-"""How often the parent looks: for progress, deaths and the clock. The workers do not wait for it."""
-START_TIMEOUT_S = 120.0
-"""Starting needs no luck, but the setup is played in it, and machines can be slow."""
-GRACE_S = 2.0
-"""How long a run that was told to stop may take to do so."""
+SPEEDS = (0.001, 1e9)
+"""Workers count speed in thousandths."""
 
 
 @dataclass(frozen=True)
@@ -52,45 +48,79 @@ class RunSettings:
     seconds: float | None = None
     """When to stop, finished or not; None to play everything."""
     timeout: float = 60.0
-    """When a run that does not end counts as hung."""
+    """How much longer than it has to a run may take before it counts as hung."""
+
+    def __post_init__(self) -> None:
+        """Refuse what a worker could not keep to."""
+        if self.speed is not None and not SPEEDS[0] <= self.speed <= SPEEDS[1]:
+            raise UsageError(
+                f"--speed {self.speed:g} is out of range", remedy=f"Give a number from {SPEEDS[0]:g} to {SPEEDS[1]:g}."
+            )
 
 
 def prepare(progress: Callable[[int, int], None]) -> None:
     """Compile everything, on two processes, unless the cache has it; `progress` hears (done, of how many)."""
     if units.is_cached():
         return
-    total = len(units.units())
-    parts = min(2, len(cores()))
-    context = multiprocess.get_context("spawn")
-    pipes, compilers = [], []
-    for part in range(parts):
-        receiver, sender = context.Pipe(duplex=False)
-        compiler = context.Process(target=units.compile_part, args=(part, parts, sender), daemon=True)
-        compiler.start()
-        sender.close()
-        pipes.append(receiver)
-        compilers.append(compiler)
-    try:
-        _follow_compilers(pipes, total, progress)
-    finally:
-        for compiler in compilers:
-            compiler.kill()
-            compiler.join()
+    with held_signals() as take_signals:
+        compilers: dict[Any, Any] = {}
+        try:
+            _start_compilers(compilers)
+            _follow_compilers(compilers, progress, take_signals)
+        finally:
+            for compiler in compilers.values():
+                compiler.kill()
+                compiler.join()
     units.note_cached()
 
 
-def _follow_compilers(pipes: list[Any], total: int, progress: Callable[[int, int], None]) -> None:
-    done = 0
-    while pipes:
-        for pipe in connection.wait(pipes):
+def _start_compilers(compilers: dict[Any, Any]) -> None:
+    """Start as many as make sense, into `compilers`: processes by the connections that they report on."""
+    context = multiprocess.get_context("spawn")
+    parts = min(2, len(cores()))
+    try:
+        for part in range(parts):
+            receiver, sender = context.Pipe(duplex=False)
+            with sender:
+                compiler = context.Process(target=units.compile_part, args=(part, parts, sender), daemon=True)
+                start(compiler)
+            compilers[receiver] = compiler
+    except OSError as error:
+        raise SetupError(
+            f"cannot start a process that compiles: {error}",
+            cause="Usually the limit of processes or open files is reached (ulimit -u, ulimit -n).",
+        ) from None
+
+
+def _follow_compilers(
+    compilers: dict[Any, Any], progress: Callable[[int, int], None], take_signals: Callable[[], None]
+) -> None:
+    total, done = len(units.units()), 0
+    busy = set(compilers)
+    while busy:
+        for pipe in connection.wait(busy, timeout=POLL_S):
             try:
                 news = pipe.recv()
-            except EOFError:
-                raise InternalError("a process that compiles ended early", remedy="Its message is above.") from None
+            except (EOFError, OSError):
+                raise _compiler_failed(compilers[pipe]) from None
             if news == 0:
-                pipes.remove(pipe)
-            done += news
-            progress(done, total)
+                busy.remove(pipe)
+            else:
+                done += news
+                progress(done, total)
+        take_signals()
+
+
+def _compiler_failed(compiler: Any) -> Exception:
+    compiler.join()
+    code = compiler.exitcode
+    if code < 0:
+        return Inconclusive(
+            f"a process that compiles (pid {compiler.pid}) {death(code)}",
+            cause="Usually somebody killed it, or the machine ran out of memory (dmesg tells).",
+            remedy="Try again: what was compiled is kept.",
+        )
+    return InternalError("a process that compiles ended early", remedy="Its message is above.")
 
 
 def run(workload: Workload, design: str, settings: RunSettings, progress: Callable[[int, int], None]) -> RunRecord:
@@ -100,16 +130,16 @@ def run(workload: Workload, design: str, settings: RunSettings, progress: Callab
     invariants are in the record.
     """
     machine = _machine(workload)
-    kernel.bind_design(design, compiled=False)
-    with Arena.create(machine.words()) as arena:
+    # A design of somebody else is compiled here, once, for all the workers to find in the cache.
+    kernel.bind_design(design, compiled=design not in NAMES)
+    with held_signals() as take_signals, Arena.create(machine.words()) as arena:
         slots = boot(arena, machine)
         upcall(Upcall.INIT, arena.memory, slots[0], 0, 0, 0, 0)
-        workers = _workers(arena, workload, design, settings, slots)
-        with _started(arena, workers):
-            _await_ready(arena, workers, slots)
+        with Crew(arena, slots, _jobs(arena, workload, design, settings, slots), take_signals) as crew:
+            crew.await_ready(settings.timeout)
             kernel.start_all(arena.address)
-            _watch(arena, workers[: workload.cpus], slots, settings, _Progress(progress, workload, slots))
-            _stop(arena, workers)
+            _watch(crew, arena, workload, settings, _Progress(progress, arena, workload, slots))
+            crew.stop()
         checked, violations = oracles.check_at_rest(arena, slots)
         return collect.gather(arena, slots[: workload.cpus], slots, checked, violations)
 
@@ -141,12 +171,10 @@ def _most_memcgs(streams: list[Stream]) -> int:
     return most
 
 
-def _workers(arena: Arena, workload: Workload, design: str, settings: RunSettings, slots: list[int]) -> list[Any]:
-    """Make, not start, a process for each CPU and a kswapd for each node; their streams go into the segment."""
-    context = multiprocess.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "shmreclaim.workers.preload"])
+def _jobs(arena: Arena, workload: Workload, design: str, settings: RunSettings, slots: list[int]) -> list[Job]:
+    """A job for each CPU, then one for each node's kswapd; their streams go into the segment."""
     available = cores()
-    workers = []
+    jobs = []
     for k, stream in enumerate(workload.streams):
         orders = cpu_worker.Orders(
             segment=arena.name,
@@ -157,11 +185,11 @@ def _workers(arena: Arena, workload: Workload, design: str, settings: RunSetting
             stream=_copy(arena, stream),
             speed=round(settings.speed * 1000) if settings.speed else 0,
         )
-        workers.append(context.Process(target=cpu_worker.run, args=(orders,), name=f"CPU {k}", daemon=True))
+        jobs.append(Job(f"CPU {k}", cpu_worker.run, orders))
     for nid in range(workload.nodes):
         asked = kswapd_worker.Orders(segment=arena.name, slot=slots[workload.cpus + nid], design=design, node=nid)
-        workers.append(context.Process(target=kswapd_worker.run, args=(asked,), name=f"kswapd{nid}", daemon=True))
-    return workers
+        jobs.append(Job(f"kswapd{nid}", kswapd_worker.run, asked))
+    return jobs
 
 
 def _copy(arena: Arena, stream: Stream) -> tuple[int, int]:
@@ -171,90 +199,38 @@ def _copy(arena: Arena, stream: Stream) -> tuple[int, int]:
     return at, len(stream)
 
 
-@contextmanager
-def _started(arena: Arena, workers: list[Any]) -> Iterator[None]:
-    """Start all workers; on every way out none is left."""
-    try:
-        try:
-            for worker in workers:
-                worker.start()
-        except OSError as error:
-            raise SetupError(
-                f"cannot start {workers[0].name} to {workers[-1].name}: {error}",
-                cause="Usually the limit of processes or open files is reached (ulimit -u, ulimit -n).",
-                remedy="Raise it, or ask for fewer --cpus.",
-            ) from None
-        yield
-    finally:
-        arena.memory[HEADER.phase] = Phase.STOP
-        for worker in workers:
-            if worker.pid is not None:
-                worker.kill()
-                worker.join()
-
-
-def _await_ready(arena: Arena, workers: list[Any], slots: list[int]) -> None:
-    """Wait until every worker is attached and the setup is played."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while arena.memory[HEADER.ready] < len(workers):
-        if time.monotonic() > deadline:
-            raise _hung(arena, slots, f"the workers were not ready after {START_TIMEOUT_S:g} s")
-        _raise_if_dead(arena, workers, slots)
-        time.sleep(POLL_S / 10)
-
-
 class _Progress:
     """Sums up how far the CPUs are."""
 
-    def __init__(self, tell: Callable[[int, int], None], workload: Workload, slots: list[int]) -> None:
+    def __init__(self, tell: Callable[[int, int], None], arena: Arena, workload: Workload, slots: list[int]) -> None:
         self._tell = tell
+        self._memory = arena.memory
         self._total = sum(len(stream) for stream in workload.streams)
         self._slots = slots[: workload.cpus]
 
-    def look(self, arena: Arena) -> None:
-        self._tell(sum(arena.memory[slot + CPU.ops_done] for slot in self._slots), self._total)
+    def look(self) -> None:
+        self._tell(sum(self._memory[slot + CPU.ops_done] for slot in self._slots), self._total)
 
 
-def _watch(arena: Arena, players: list[Any], slots: list[int], settings: RunSettings, progress: _Progress) -> None:
+def _watch(crew: Crew, arena: Arena, workload: Workload, settings: RunSettings, progress: _Progress) -> None:
     """Wait until every stream is played, the time is up, or something is wrong."""
     began = time.monotonic()
-    alive = list(players)
-    while alive:
-        connection.wait([worker.sentinel for worker in alive], timeout=POLL_S)
-        progress.look(arena)
-        _raise_if_dead(arena, alive, slots)
-        alive = [worker for worker in alive if worker.exitcode is None]
+    seconds = float("inf") if settings.seconds is None else settings.seconds
+    paced = min(seconds, _planned_s(workload, settings))
+    allowed = settings.timeout + (0 if paced == float("inf") else paced)
+    while any(k < workload.cpus for k in crew.wait(POLL_S)):
+        progress.look()
         elapsed = time.monotonic() - began
-        if alive and settings.seconds is not None and elapsed > settings.seconds:
+        if elapsed > seconds:
             kernel.stop_all(arena.address)
-        if alive and elapsed > settings.timeout + (settings.seconds or 0):
-            raise _hung(arena, slots, f"the run did not end within {settings.timeout:g} s")
+        if elapsed > allowed:
+            raise crew.hung(f"the run did not end within {allowed:g} s")
+    progress.look()
 
 
-def _stop(arena: Arena, workers: list[Any]) -> None:
-    """Let those that wait for work leave: the kswapds."""
-    kernel.stop_all(arena.address)
-    deadline = time.monotonic() + GRACE_S
-    for worker in workers:
-        worker.join(max(0.0, deadline - time.monotonic()))
-
-
-def _hung(arena: Arena, slots: list[int], what: str) -> Inconclusive:
-    report = "\n".join(stall.who_holds_and_who_waits(arena, slots))
-    return Inconclusive(f"{what}:\n{report}", remedy="If it was only slow, allow more with --timeout.")
-
-
-def _raise_if_dead(arena: Arena, workers: list[Any], slots: list[int]) -> None:
-    """Raise for a worker that did not end of itself."""
-    for worker in workers:
-        code = worker.exitcode
-        if code is None or code == 0:
-            continue
-        if code > 0:
-            raise InternalError(f"{worker.name} (pid {worker.pid}) failed; its message is above")
-        report = "\n".join(stall.who_holds_and_who_waits(arena, slots))
-        killer = signal.Signals(-code).name
-        raise Inconclusive(
-            f"{worker.name} (pid {worker.pid}) was killed by {killer}; the run was stopped:\n{report}",
-            cause="Usually somebody killed it, or the machine ran out of memory (dmesg tells).",
-        )
+def _planned_s(workload: Workload, settings: RunSettings) -> float:
+    """How long a run takes that keeps to its planned times; infinite for one that does not."""
+    if settings.speed is None:
+        return float("inf")
+    last_ns = max(int(stream["when"].max(initial=0)) for stream in workload.streams)
+    return last_ns / 1e9 / settings.speed

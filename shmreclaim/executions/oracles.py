@@ -7,6 +7,7 @@ names its values. What CPUs found broken on line is told here as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shmreclaim.machine.arena import Arena
@@ -22,7 +23,7 @@ from shmreclaim.mm.superblock import SUPERBLOCK
 from shmreclaim.mm.zone import ZONE
 from shmreclaim.sync.lockdep import LOCK
 
-ON_LINE = {
+ON_LINE: dict[int, str] = {
     Violation.HELD_OVERFLOW: "lock {a} taken while {b} others are held: more than can be noted",
     Violation.LOCK_ORDER: "lock order: a lock of class {b} (at {c}) was waited for inside one of class {a}",
     Violation.NOT_HELD: "lock {a} released by a CPU that does not hold it (word {b})",
@@ -35,6 +36,7 @@ ON_LINE = {
     Violation.RECLAIM_BLOCKED: "I9: reclaim blocked for lock {a} of class {b}",
     Violation.REF_UNDERFLOW: "references of {a} fell to {b}",
     Violation.ID_BOUND: "I4: shrinker id {a} published where {b} was found",
+    Violation.RECURSION: "lock {a} taken again by a CPU that holds it (word {b})",
 }
 
 
@@ -43,11 +45,13 @@ class _Check:
     """A walk over a segment that gathers what does not hold."""
 
     arena: Arena
-    slots: list[int]
+    slots: Sequence[int]
     checked: int = 0
     violations: list[str] = field(default_factory=list)
 
     def word(self, at: int) -> int:
+        if at < 0:
+            raise IndexError(f"word {at}")  # a memoryview would count from its end
         return self.arena.memory[at]
 
     @property
@@ -65,14 +69,20 @@ class _Check:
 
     def entries(self, head: int) -> list[int]:
         """Entries of a list_head; a list that does not come back to its head is a violation."""
-        found, entry = [], self.word(head)
+        found: list[int] = []
+        entry = self.word(head)
         while entry != head:
-            found.append(entry)
-            if len(found) > len(self.arena.memory) // LINE or self.word(self.word(entry) + 1) != entry:
+            if len(found) > len(self.arena.memory) // LINE or not self.is_linked(entry):
                 self.that(False, f"I12: list {head} is broken after {len(found)} entries, at {entry}")
                 break
+            found.append(entry)
             entry = self.word(entry)
         return found
+
+    def is_linked(self, entry: int) -> bool:
+        """Whether this is an entry whose next one knows it."""
+        last = len(self.arena.memory) - 1
+        return 0 < entry < last and 0 < self.word(entry) < last and self.word(self.word(entry) + 1) == entry
 
     def events(self, which: Event) -> int:
         return sum(self.word(slot + CPU.events + which) for slot in self.slots)
@@ -81,16 +91,34 @@ class _Check:
 def check_at_rest(arena: Arena, slots: list[int]) -> tuple[int, list[str]]:
     """Check everything; how many checks were made, on line ones included, and what did not hold."""
     check = _Check(arena, slots)
+    try:
+        _check_all(check)
+    except (IndexError, KeyError, ValueError) as error:
+        check.that(False, f"I12: the segment is damaged, what is linked in it leads astray: {error!r}")
+    return check.checked, check.violations
+
+
+def _check_all(check: _Check) -> None:
     _on_line(check)
     _cpus(check)
     memcgs = [entry - MEMCG.list for entry in check.entries(check.mm + MM.memcgs)]
     superblocks = [entry - SUPERBLOCK.link for entry in check.entries(check.mm + MM.superblocks)]
+    check.that(
+        check.word(check.mm + MM.nr_memcgs) == len(memcgs),
+        f"{check.word(check.mm + MM.nr_memcgs)} memcgs are said to be there, {len(memcgs)} are on the list",
+    )
     charges = _objects(check, memcgs, superblocks)
     _ids(check, superblocks)
     _maps(check, memcgs)
     _memcgs(check, memcgs, charges)
     _budget(check, memcgs)
-    return check.checked, check.violations
+
+
+def found_on_line(arena: Arena, slots: Sequence[int]) -> list[str]:
+    """What CPUs found broken while they ran; also of a run that is not at rest."""
+    check = _Check(arena, slots)
+    _on_line(check)
+    return check.violations
 
 
 def _on_line(check: _Check) -> None:
@@ -100,7 +128,7 @@ def _on_line(check: _Check) -> None:
         total = check.word(slot + CPU.nr_violations)
         for k in range(min(total, MAX_KEPT_VIOLATIONS)):
             kind, a, b, c = check.arena.view(slot + CPU.violations + 4 * k, 4).tolist()
-            what = ON_LINE[Violation(kind)].format(a=a, b=b, c=c)
+            what = ON_LINE.get(kind, f"invariant {kind} broken ({{a}}, {{b}}, {{c}})").format(a=a, b=b, c=c)
             check.violations.append(f"CPU {check.word(slot + CPU.id) - 1}: {what}")
         if total > MAX_KEPT_VIOLATIONS:
             check.violations.append(f"CPU {check.word(slot + CPU.id) - 1}: {total - MAX_KEPT_VIOLATIONS} more")
@@ -135,6 +163,8 @@ def _objects(check: _Check, memcgs: list[int], superblocks: list[int]) -> dict[i
     added, deleted, freed = (
         check.events(e) for e in (Event.OBJECTS_ADDED, Event.OBJECTS_DELETED, Event.OBJECTS_FREED)
     )
+    for memcg in charges.keys() - set(memcgs):
+        check.that(False, f"{charges[memcg][0]} objects on lists belong to memcg {memcg}, which is gone")
     allocated = check.word(check.mm + MM.nr_objects)
     check.that(
         added - deleted - freed == remaining == allocated,
@@ -243,17 +273,31 @@ def _memcgs(check: _Check, memcgs: list[int], charges: dict[int, tuple[int, int]
     usage = dict.fromkeys(memcgs, 0)
     for memcg in memcgs:
         parent = check.word(memcg + MEMCG.parent)
-        if parent:
+        if parent in references:
             references[parent] += 1
         above = memcg
-        while above:
+        for _ in memcgs:
+            if above not in usage:
+                break
             usage[above] += own[memcg]
             above = check.word(above + MEMCG.parent)
+        check.that(above == 0, f"memcg {check.word(memcg + MEMCG.handle)} is there, memcg {above} above it is gone")
+        if above == 0:
+            _effective(check, memcg)
     for memcg in memcgs:
         handle = check.word(memcg + MEMCG.handle)
         said, held = check.word(memcg + MEMCG.usage), check.word(memcg + MEMCG.refcount)
         check.that(said == usage[memcg], f"memcg {handle} is charged {said} lines, {usage[memcg]} are allocated")
         check.that(held == references[memcg], f"memcg {handle} has {held} references, {references[memcg]} are known")
+
+
+def _effective(check: _Check, memcg: int) -> None:
+    """Objects of a memcg are on the lists of the nearest one that is online, itself or above."""
+    heir = memcg
+    while heir and not check.word(heir + MEMCG.online):
+        heir = check.word(heir + MEMCG.parent)
+    said, handle = check.word(memcg + MEMCG.effective), check.word(memcg + MEMCG.handle)
+    check.that(said == heir, f"memcg {handle} was not reparented: its objects are on lists of {said}, not of {heir}")
 
 
 def _budget(check: _Check, memcgs: list[int]) -> None:
@@ -282,7 +326,7 @@ def _heap_lines(check: _Check, heap: int) -> int:
             k += 1
         elif size == RUN:
             lines += inuse * (CHUNK_WORDS // LINE)
-            k += inuse
+            k += max(inuse, 1)
         else:
             lines += inuse * (BLOCK_WORDS[size] // LINE)
             k += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU, MAX_HELD, CpuState
@@ -13,10 +14,11 @@ from shmreclaim.workload.ops import Op
 MODES = ("read", "write")
 
 
-def who_holds_and_who_waits(arena: Arena, slots: list[int]) -> list[str]:
-    """One line for each CPU that plays: who it is, its operation, the locks it holds, what it waits for."""
+def who_holds_and_who_waits(arena: Arena, slots: Sequence[int], names: Sequence[str]) -> list[str]:
+    """One line for each slot in use: who it is, its operation, the locks it holds, what it waits for."""
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    return [_cpu_line(arena, slot, now) for slot in slots if arena.memory[slot + CPU.state] != CpuState.FREE]
+    named = zip(slots, names, strict=True)
+    return [_line(arena, slot, name, now) for slot, name in named if arena.memory[slot + CPU.state] != CpuState.FREE]
 
 
 def lock_name(arena: Arena, lock: int) -> str:
@@ -32,10 +34,10 @@ def _ms(since: int, now: int) -> str:
     return f"{max(0, now - since) / 1e6:.1f} ms"
 
 
-def _cpu_line(arena: Arena, slot: int, now: int) -> str:
+def _line(arena: Arena, slot: int, name: str, now: int) -> str:
     memory = arena.memory
     pid, started = memory[slot + CPU.pid], memory[slot + CPU.start_time]
-    parts = [f"CPU {memory[slot + CPU.id] - 1} (pid {pid}{'' if is_alive(pid, started) else ', dead'})"]
+    parts = []
     op = memory[slot + CPU.op]
     if memory[slot + CPU.state] == CpuState.DONE:
         parts.append("is done")
@@ -46,7 +48,8 @@ def _cpu_line(arena: Arena, slot: int, now: int) -> str:
     if waited:
         mode = MODES[memory[slot + CPU.wait_mode] & 1]
         parts.append(f"waits for {lock_name(arena, waited)} ({mode}) for {_ms(memory[slot + CPU.wait_since], now)}")
-    return ", ".join(parts)
+    who = f"{name} (pid {pid}{'' if is_alive(pid, started) else ', dead'})"
+    return ", ".join([who, *(parts or ["in no operation"])])
 
 
 def _held(arena: Arena, slot: int, now: int) -> list[str]:

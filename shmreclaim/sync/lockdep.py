@@ -26,7 +26,7 @@ from typing import Any
 
 from shmreclaim.machine.atomics import clock_ns, read_once, write_once
 from shmreclaim.machine.compile import compiled, out_of_line
-from shmreclaim.machine.cpu import CPU, LOCKSTAT_WORDS, MAX_HELD, Violation, violation
+from shmreclaim.machine.cpu import CPU, LOCKSTAT_WORDS, MAX_HELD, PF_MEMALLOC, Violation, violation
 from shmreclaim.machine.layout import Field, record
 
 LOCK = record(
@@ -73,9 +73,12 @@ assert LOCKSTAT.SIZE == LOCKSTAT_WORDS
 def _lock_acquire(mem: Any, cpu: int, lock: int) -> int:
     """Check, before blocking for `lock`, that all that this CPU holds is outside of it in the lock order.
 
-    All, not only the last: a trylock may have taken an outer lock inside an inner one.
+    All, not only the last: a trylock may have taken an outer lock inside an inner one. A task in reclaim may
+    not block for any of them: who holds one may be waiting for the memory that it is to free.
     """
     inner = read_once(mem, lock + LOCK.klass)
+    if read_once(mem, cpu + CPU.flags) & PF_MEMALLOC:
+        return violation(mem, cpu, Violation.RECLAIM_BLOCKED, lock, inner, 0)
     for k in range(read_once(mem, cpu + CPU.held_depth)):
         outer = read_once(mem, (read_once(mem, cpu + CPU.held + 2 * k) >> 1) + LOCK.klass)
         if outer >= inner:
