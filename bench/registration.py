@@ -12,9 +12,10 @@ time = fixed + slope * size.
 
 With growth: the 65th mount of a fresh kernel, which grows every memcg's maps from 64 to 128 bits in both designs that
 have maps; no_map beside, which has nothing to grow. "growth" is the time of the growth itself; "write sections" how
-often that registration took shrinker_rwsem for write, growth and all, and "held" how long it had it then, in sum; "old
-maps" is freeing what the growth replaced, after its grace period and outside the registration. One memcg more is the
-root. davydov keeps no map for it.
+often that registration took shrinker_rwsem for write, growth and all, and "held" how long it had it then, in sum;
+davydov's is for the nodes that its IDR needs for id 64, none of it for growth. "old maps" is freeing what the growth
+replaced, after its grace period and outside the registration. tkhai_v1 takes a section for each memcg, the root
+included, one for its array and one to publish the shrinker; davydov one for the id and one to publish.
 
 Contended: worker processes play CPUs through executions.native, closed loop, for a set time. `starvation`: one CPU in
 eight (at least one) mounts and unmounts, the others run reclaim passes without end. `mailing-list`: half of the CPUs

@@ -67,7 +67,8 @@ OP_COUNTS = record(
     Field("failed_enomem", "one CPU"),
     Field("failed_enospc", "one CPU"),
     Field("failed_other", "one CPU"),
-    Field("time", "one CPU; ns spent in it"),
+    Field("time", "one CPU; ns spent in those that were not skipped"),
+    Field("units", "one CPU; objects or pages that those done were asked for, at least 1 each"),
     aligned=False,
 )
 assert OP_COUNTS.SIZE <= OP_WORDS
@@ -154,6 +155,10 @@ def _play_one(mem: Any, cpu: int, op: int, planned: int) -> int:
         histogram_add(mem, cpu + CPU.histograms + kind * HISTOGRAM.SIZE, now - (planned if planned else since))
         time = cpu + CPU.ops + kind * OP_WORDS + OP_COUNTS.time
         write_once(mem, time, read_once(mem, time) + now - since)
+    if outcome == 0:
+        units = cpu + CPU.ops + kind * OP_WORDS + OP_COUNTS.units
+        count = read_once(mem, op + OP.count) if Op.LRU_ADD <= kind <= Op.ALLOC else 1
+        write_once(mem, units, read_once(mem, units) + max(count, 1))
     return quiescent(mem, cpu)
 
 

@@ -31,4 +31,4 @@ def compiled_once() -> None:
 
     with (cache_folder() / "tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        native.prepare(lambda done, total: None)
+        native.prepare(lambda *_: None)

@@ -297,7 +297,7 @@ class Emulated:
         return found
 
     def counts(self) -> list[list[int]]:
-        """Outcomes of every operation and acquisitions of every lock class, by CPU: the timeless part of the figures."""
+        """Outcomes of every operation, by CPU: the part of its figures that is not time."""
         return [[*self.outcomes(op, cpu).values()] for op in Op for cpu in range(len(self.cpus))]
 
 

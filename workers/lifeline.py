@@ -1,6 +1,8 @@
 """What ties a process to the one that started it: it dies with that one, and leaves signals to it.
 
-A terminal sends Ctrl-C to all of them at once, but only the one that was called knows how to end a run.
+A terminal sends Ctrl-C to all of them at once, but only the one that was called knows how to end a run. Even that
+one takes a signal only where nothing is half done: an exception out of a handler may come anywhere, and many a
+library swallows it.
 """
 
 from __future__ import annotations
@@ -8,10 +10,15 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
+import threading
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import multiprocess
+from multiprocess import resource_tracker
 
 PR_SET_PDEATHSIG = 1
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -20,22 +27,46 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def held_signals() -> Iterator[Callable[[], None]]:
-    """Let signals that end this process wait, but where what it gives is called: there they are taken.
+    """Let the handlers of signals that end this process wait until what this gives is called, or until the end.
 
-    So whatever is begun inside is also finished or undone. A process started inside begins with them held as
-    well, until it calls `follow_parent`.
+    The signals themselves are not blocked: a mask holds for one thread, and libraries start others. One whose
+    handler is not Python's stays what it was.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    came: list[int] = []
+    handlers: dict[int, Any] = {}
 
     def take() -> None:
-        try:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        finally:
-            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        while came:
+            number = came.pop(0)
+            handlers[number](number, None)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield take  # handlers run in the main thread
+        return
+    handlers.update({number: handler for number in ENDING if callable(handler := signal.getsignal(number))})
+    for number in handlers:
+        signal.signal(number, lambda number, _frame: came.append(number))
     try:
         yield take
     finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        take()
+
+
+def start(process: Any) -> None:
+    """Start a process that keeps signals blocked until it calls `follow_parent`, and does not run the main module.
+
+    What we start needs nothing of the caller's main module; without a guard in it, it would start itself again.
+    """
+    resource_tracker.ensure_running()  # where it has to be started, it ends by unblocking signals
+    main = sys.modules["__main__"]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        process.start()
+    finally:
+        sys.modules["__main__"] = main
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

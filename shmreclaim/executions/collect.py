@@ -90,12 +90,15 @@ def _op(arena: Arena, slots: list[int], op: Op) -> OpRun:
 
 
 def _jain(arena: Arena, slots: list[int], op: Op) -> float:
-    """How evenly the CPUs that ask for an operation are served: over what each gets done in a second spent in it."""
+    """How evenly the CPUs that ask for an operation are served: over what each gets done in a second spent in it.
+
+    What is done is counted in objects or pages where an operation is for several.
+    """
     served = []
     for slot in slots:
         counts = _counts(arena, slot, op)
         if counts[OP_COUNTS.time]:
-            served.append(counts[OP_COUNTS.done] / counts[OP_COUNTS.time])
+            served.append(counts[OP_COUNTS.units] / counts[OP_COUNTS.time])
     return jain(served)
 
 

@@ -1,15 +1,13 @@
 """The worker processes of one run: started together, looked after, and none of them left at its end.
 
-All of this happens with the signals that end this process held back; they are taken where the parent waits, so
-that none of them finds a worker half started or half ended.
+All of this happens while the handlers of signals are held back; they are taken where the parent waits, so that
+none of them finds a worker half started or half ended.
 """
 
 from __future__ import annotations
 
 import signal
-import sys
 import time
-import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -22,6 +20,7 @@ from shmreclaim.executions import oracles, stall
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU, CpuState
 from shmreclaim.machine.layout import HEADER
+from shmreclaim.workers.lifeline import start
 
 POLL_S = 0.05
 """How often the parent looks: for progress, deaths, signals and the clock. The workers do not wait for it."""
@@ -41,16 +40,6 @@ class Job(NamedTuple):
     name: str
     target: Callable[[Any, Any], None]
     orders: Any
-
-
-def start(process: Any) -> None:
-    """Start a process that does not run the caller's main module once more: workers need nothing of it."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        process.start()
-    finally:
-        sys.modules["__main__"] = main
 
 
 def death(code: int) -> str:

@@ -20,7 +20,7 @@ from shmreclaim import kernel
 from shmreclaim.designs import NAMES
 from shmreclaim.errors import Inconclusive, InternalError, SetupError, UsageError
 from shmreclaim.executions import collect, oracles
-from shmreclaim.executions.crew import POLL_S, Crew, Job, death, start
+from shmreclaim.executions.crew import POLL_S, Crew, Job, death
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.machine.process import cores
@@ -31,7 +31,7 @@ from shmreclaim.result import RunRecord
 from shmreclaim.workers import cpu as cpu_worker
 from shmreclaim.workers import kswapd as kswapd_worker
 from shmreclaim.workers import units
-from shmreclaim.workers.lifeline import held_signals
+from shmreclaim.workers.lifeline import held_signals, start
 from shmreclaim.workload.ops import OP_DTYPE, Op, Stream, Workload
 
 OP_WORDS = OP_DTYPE.itemsize // 8
@@ -60,9 +60,9 @@ class RunSettings:
 
 def prepare(progress: Callable[[int, int], None]) -> None:
     """Compile everything, on two processes, unless the cache has it; `progress` hears (done, of how many)."""
-    if units.is_cached():
-        return
     with held_signals() as take_signals:
+        if units.is_cached():
+            return
         compilers: dict[Any, Any] = {}
         try:
             _start_compilers(compilers)
@@ -71,7 +71,7 @@ def prepare(progress: Callable[[int, int], None]) -> None:
             for compiler in compilers.values():
                 compiler.kill()
                 compiler.join()
-    units.note_cached()
+        units.note_cached()
 
 
 def _start_compilers(compilers: dict[Any, Any]) -> None:
@@ -129,10 +129,21 @@ def run(workload: Workload, design: str, settings: RunSettings, progress: Callab
     Raises Inconclusive if it hangs or a worker is killed, SetupError if the machine refuses something. Broken
     invariants are in the record.
     """
+    with held_signals() as take_signals:
+        # A design of somebody else is compiled here, once, for all the workers to find in the cache.
+        kernel.bind_design(design, compiled=design not in NAMES)
+        return _run(workload, design, settings, progress, take_signals)
+
+
+def _run(
+    workload: Workload,
+    design: str,
+    settings: RunSettings,
+    progress: Callable[[int, int], None],
+    take_signals: Callable[[], None],
+) -> RunRecord:
     machine = _machine(workload)
-    # A design of somebody else is compiled here, once, for all the workers to find in the cache.
-    kernel.bind_design(design, compiled=design not in NAMES)
-    with held_signals() as take_signals, Arena.create(machine.words()) as arena:
+    with Arena.create(machine.words()) as arena:
         slots = boot(arena, machine)
         upcall(Upcall.INIT, arena.memory, slots[0], 0, 0, 0, 0)
         with Crew(arena, slots, _jobs(arena, workload, design, settings, slots), take_signals) as crew:

@@ -119,7 +119,7 @@ def _highest(end: int) -> int:
 
 
 @out_of_line
-def idr_alloc(  # noqa: PLR0913, PLR0917 - the kernel's own arguments
+def idr_alloc(
     mem: Any, idr: int, pool: int, value: int, start: int, end: int
 ) -> int:
     """Give `value` the smallest free id of [start, end), up to INT_MAX if end <= 0.
@@ -135,7 +135,7 @@ def idr_alloc(  # noqa: PLR0913, PLR0917 - the kernel's own arguments
 
 
 @out_of_line
-def idr_alloc_u32(  # noqa: PLR0913, PLR0917 - the kernel's own arguments
+def idr_alloc_u32(
     mem: Any, idr: int, pool: int, value: int, nextid: int, highest: int
 ) -> int:
     """Give `value` the smallest free id from the one in the word at `nextid` to `highest`, that included.
@@ -154,7 +154,7 @@ def idr_alloc_u32(  # noqa: PLR0913, PLR0917 - the kernel's own arguments
 
 
 @out_of_line
-def idr_alloc_cyclic(  # noqa: PLR0913, PLR0917 - the kernel's own arguments
+def idr_alloc_cyclic(
     mem: Any, idr: int, pool: int, value: int, start: int, end: int
 ) -> int:
     """Give `value` the first free id of [start, end) after the one given last, else the smallest; as idr_alloc()."""

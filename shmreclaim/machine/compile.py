@@ -120,7 +120,7 @@ class _Locator:
 
 
 class _DispatcherCacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = [_Locator]
+    _locator_classes = (_Locator,)
 
 
 class _DispatcherCache(caching.FunctionCache):  # type: ignore[misc]

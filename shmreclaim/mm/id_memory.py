@@ -28,6 +28,7 @@ from shmreclaim.mm.state import EAGAIN, ENOMEM
 IDR_WITH_POOL_WORDS = IDR.SIZE + POOL.SIZE
 """An IDR of the kernel's kind: the tree, then the pool that idr_alloc_gfp() fills."""
 
+
 @out_of_line
 def idr_alloc_gfp(mem: Any, cpu: int, idr: int, value: int, gfp: int) -> int:
     """Store `value` under the smallest free id; the id, -ENOMEM or -ENOSPC. The IDR's lock is held meanwhile."""

@@ -5,7 +5,8 @@ pre-order: a child is put right behind its parent, so a subtree is a run of the 
 before children (I10). A memcg stays on the list until its last reference goes; whoever holds a reference can
 therefore go on from it.
 
-References: one from online to offline, one for each child, one for each charge (an object, a page of cache), one for each walker.
+References: one from online to offline, one for each child, one for each charge (an object, a page of cache),
+one for each walker.
 `effective` is the memcg whose lists hold this one's objects: itself while online, then its nearest online
 ancestor (the kernel's kmemcg_id after reparenting).
 

@@ -56,8 +56,9 @@ def map_alloc(mem: Any, cpu: int, nid: int, bits: int, ones: int, gfp: int) -> i
     if block:
         write_once(mem, block + MAP.nr_bits, bits)
         bitmap_fill(mem, block + MAP.bits, bitmap_words(bits), 0)
-        # Whole words: the bits above `ones` in the last one name ids nobody has, a bit too many each.
-        bitmap_fill(mem, block + MAP.bits, bitmap_words(ones), -1)
+        bitmap_fill(mem, block + MAP.bits, ones >> 6, -1)
+        if ones & 63:
+            write_once(mem, block + MAP.bits + (ones >> 6), (1 << (ones & 63)) - 1)
     return block
 
 

@@ -140,7 +140,7 @@ def _lock_downgraded(mem: Any, cpu: int, lock: int) -> int:
 
 @compiled
 def lock_is_held(mem: Any, cpu: int, lock: int, mode: int) -> int:
-    """Whether this CPU holds `lock` in that mode, by its own notes; only for a watched lock (kernel: lockdep_is_held)."""
+    """Whether this CPU holds a watched lock in that mode, by its own notes (kernel: lockdep_is_held)."""
     for k in range(read_once(mem, cpu + CPU.held_depth)):
         if read_once(mem, cpu + CPU.held + 2 * k) == lock * 2 + mode:
             return 1

@@ -34,6 +34,5 @@ def refcount_inc_not_zero(mem: Any, ref: int) -> int:
 @compiled
 def refcount_dec_and_test(mem: Any, ref: int) -> int:
     """Give a reference up; return whether it was the last."""
-    return (
-        1 if fetch_add(mem, ref, -1) == 1 else 0
-    )  # P6: pairs with itself: earlier droppers release, the last acquires
+    # P6: pairs with itself: earlier droppers release, the last acquires.
+    return 1 if fetch_add(mem, ref, -1) == 1 else 0

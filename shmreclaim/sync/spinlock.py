@@ -20,7 +20,7 @@ from typing import Any
 
 from shmreclaim.machine.atomics import cmpxchg_acquire, cpu_relax, read_once, xchg_release
 from shmreclaim.machine.compile import compiled, out_of_line
-from shmreclaim.machine.cpu import CPU
+from shmreclaim.machine.cpu import CPU, Violation, violation
 from shmreclaim.machine.futex import futex_wait, futex_wake
 
 OWNER_MASK = 0xFFFF
@@ -61,6 +61,9 @@ def spin_trylock(mem: Any, cpu: int, lock: int) -> int:
 @compiled
 def spin_unlock(mem: Any, cpu: int, lock: int) -> int:
     """Give the lock up; wake one sleeper if there may be any."""
-    if xchg_release(mem, lock, 0) & PARKED:  # P1: pairs with spin_lock()
+    seen = xchg_release(mem, lock, 0)  # P1: pairs with spin_lock()
+    if seen & PARKED:
         futex_wake(mem, lock, 1)
+    if seen & OWNER_MASK != read_once(mem, cpu + CPU.id):
+        violation(mem, cpu, Violation.NOT_HELD, lock, seen, read_once(mem, cpu + CPU.id))
     return 0

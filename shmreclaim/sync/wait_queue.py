@@ -14,7 +14,7 @@ from shmreclaim.lib.list_head import list_add_tail, list_empty, list_next
 from shmreclaim.machine.atomics import clock_ns, load_acquire, lowest_bit, read_once, store_release, write_once
 from shmreclaim.machine.compile import compiled
 from shmreclaim.machine.cpu import CPU
-from shmreclaim.machine.futex import EAGAIN, EINTR, ETIMEDOUT, futex_wait, futex_wake
+from shmreclaim.machine.futex import EAGAIN, EINTR, futex_wait, futex_wake
 from shmreclaim.machine.layout import HEADER
 
 UNINTERRUPTIBLE, INTERRUPTIBLE = 0, 1
@@ -86,10 +86,9 @@ def wait_while(mem: Any, word: int, value: int, deadline: int, state: int) -> in
     while load_acquire(mem, word) == value:
         outcome = futex_wait(mem, word, value, deadline)
         # 0: woken, perhaps spuriously. -EAGAIN: the word changed before the kernel looked. Both: recheck.
-        if outcome == -ETIMEDOUT:
-            return -ETIMEDOUT
-        if outcome == -EINTR and state == INTERRUPTIBLE:
-            return -EINTR
-        if outcome != 0 and outcome != -EAGAIN and outcome != -EINTR:
-            return outcome  # -EFAULT, -EINVAL: the segment is gone from under us
+        # -EINTR: a signal, which only an interruptible wait tells its caller. -ETIMEDOUT ends the wait, and so do
+        # -EFAULT and -EINVAL: the segment is gone from under us.
+        again = outcome in (0, -EAGAIN) or (outcome == -EINTR and state != INTERRUPTIBLE)
+        if not again:
+            return outcome
     return 0

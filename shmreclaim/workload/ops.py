@@ -26,9 +26,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-OP_DTYPE = np.dtype(
-    [(name, np.int64) for name in ("when", "op", "memcg", "shrinker", "nid", "count", "arg", "spare")]
-)
+OP_DTYPE = np.dtype([(name, np.int64) for name in ("when", "op", "memcg", "shrinker", "nid", "count", "arg", "spare")])
 """One operation: `when` is its planned start in ns from the run's start; the rest is in the table above."""
 
 

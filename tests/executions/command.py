@@ -21,13 +21,14 @@ PATIENCE_S = 60.0
 class Command:
     """A started command; as a context manager it is killed where a test failed half way."""
 
-    def __init__(self, *arguments: str, before: str = "", code: str = MAIN, **environment: str) -> None:
-        """Start it; `before` are statements that it runs first."""
+    def __init__(self, *arguments: str, before: str = "", code: str = MAIN, path: str = "", **environment: str) -> None:
+        """Start it; `before` are statements that it runs first, `path` is a folder that modules are looked for in."""
         self.mark = uuid.uuid4().hex
         self._stderr = b""
+        known = runner.environment()
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", f"{before}\n{code}", *arguments],
-            env=runner.environment() | environment | {MARK: self.mark},
+            env=known | {"PYTHONPATH": f"{path}:{known['PYTHONPATH']}"} | environment | {MARK: self.mark},
             cwd=runner.PACKAGE_ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

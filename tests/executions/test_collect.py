@@ -23,6 +23,7 @@ class Board:
     """A segment with CPU slots, to write figures into."""
 
     def __init__(self, arena: Arena) -> None:
+        """Fill in what every run has."""
         self.arena = arena
         self.slots = make_cpus(arena, CPUS)
         self.mm = arena.allocate(MM.SIZE)
@@ -110,7 +111,8 @@ def test_growth_is_counted_wherever_it_happened(board: Board) -> None:
 def test_lock_times_are_the_least_the_greatest_and_the_sum(board: Board) -> None:
     """A CPU that never took the lock has zeros, which are no least time."""
     board.lock(0, LockClass.SHRINKER_RWSEM, READ, acquisitions=4, contentions=1, trylock_failed=2,
-               waittime_min=30, waittime_max=30, waittime_total=30, holdtime_min=5, holdtime_max=9, holdtime_total=28)  # fmt: skip
+               waittime_min=30, waittime_max=30, waittime_total=30,
+               holdtime_min=5, holdtime_max=9, holdtime_total=28)  # fmt: skip
     board.lock(2, LockClass.SHRINKER_RWSEM, READ, acquisitions=1, trylock_failed=3,
                holdtime_min=2, holdtime_max=2, holdtime_total=2)  # fmt: skip
     board.lock(1, LockClass.SHRINKER_RWSEM, WRITE, acquisitions=1, contentions=1,

@@ -13,7 +13,7 @@ from shmreclaim.machine.layout import HEADER
 from shmreclaim.mm.boot import Machine, boot
 from shmreclaim.mm.state import MM
 from tests.executions import command
-from tests.executions.workloads import TRACE, by_hand, load, play, register
+from tests.executions.workloads import by_hand, load, play, register
 
 BROKEN = "tests.executions.broken"
 MACHINE = Machine(
@@ -27,13 +27,14 @@ from shmreclaim import designs
 designs.NAMES = (*designs.NAMES, "{BROKEN}.lost_bits")
 from shmreclaim.cli import main
 if __name__ == "__main__":
-    sys.exit(main(["compare", "--designs", "{BROKEN}.lost_bits,davydov", "--repeat", "1", "--cpus", "2"]))
+    sys.exit(main(["compare", "--designs", "{BROKEN}.lost_bits,davydov", "--scenario", "starvation",
+        "--repeat", "1", "--cpus", "2"]))
 """
 
 
 def test_a_design_that_forgets_bits_is_refused() -> None:
     """I2: objects on a list whose bit is clear; one run of several is enough to refuse the row."""
-    workload = load(TRACE, 2)
+    workload = load("starvation", 2)
     broken, fine = play(workload, f"{BROKEN}.lost_bits"), play(workload, "davydov")
     assert any(message.startswith("I2") for message in broken.invariants.violations)
     assert combine([broken]).refused
@@ -75,6 +76,7 @@ def test_a_damaged_segment_is_a_violation_and_no_crash(seed: int) -> None:
         for offset in range(MM.SIZE):
             if offset not in kept and damage.random() < 0.3:
                 arena.memory[mm + offset] = damage.choice((-1, 1, 7, 1 << 40, -(1 << 62), damage.getrandbits(17)))
+        arena.memory[mm + MM.memcgs] = damage.choice((0, 1, 1 << 40, -(1 << 62), damage.getrandbits(17)))
         assert oracles.check_at_rest(arena, slots)[1]
 
 

@@ -1,19 +1,24 @@
 """What the machine refuses is said in one message, before or while workers start, and nothing is left of it."""
 
-import os
 import re
-import resource
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from shmreclaim.machine.compile import cache_folder
 from tests.executions.command import Command, compare
 
-NOBODY = 65534
+NO_MORE_FORKS = """
+import os
+allowed, fork = {allowed}, os.fork
+def refuse():
+    global allowed
+    allowed -= 1
+    if allowed < 0:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+os.fork = refuse
+"""
+"""As the limit of processes does, which root, as in a container, does not have: for the fork server alone forks."""
 
 
 @pytest.mark.parametrize("limit", [12, 20, 28, 40])
@@ -26,34 +31,31 @@ def test_too_few_open_files_are_an_error_of_the_environment(limit: int) -> None:
     assert "Traceback" not in err
 
 
-@pytest.fixture
-def cache_of_nobody() -> Iterator[str]:
-    """A copy of the compiled code that another user may use."""
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder, "shmreclaim")
-        shutil.copytree(cache_folder(), home / cache_folder().name)
-        for path in (Path(folder), *Path(folder).rglob("*")):
-            os.chown(path, NOBODY, NOBODY)
-        yield folder
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, whose processes nobody else adds to")
-@pytest.mark.parametrize("processes", [1, 3, 5])
-def test_too_few_processes_are_an_error_of_the_environment(processes: int, cache_of_nobody: str) -> None:
-    """The fork server, or one of the workers, cannot be started; root has no such limit, so another user tries."""
-    before = (
-        "import os, resource; "
-        f"resource.setrlimit(resource.RLIMIT_NPROC, ({processes}, {processes})); os.setgid({NOBODY}); os.setuid({NOBODY})"
-    )
-    threads = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
-    with Command(
-        "compare", "--cpus", "8", "--repeat", "1", before=before, SHMRECLAIM_CACHE_DIR=cache_of_nobody, **threads
-    ) as command:
+@pytest.mark.parametrize("allowed", [0, 2, 4])
+def test_too_few_processes_are_an_error_of_the_environment(allowed: int, tmp_path: Path) -> None:
+    """The fork server cannot fork a worker: which one, the usual cause, and no traceback of the fork server."""
+    (tmp_path / "sitecustomize.py").write_text(NO_MORE_FORKS.format(allowed=allowed))
+    with Command("compare", "--cpus", "4", "--repeat", "1", path=str(tmp_path)) as command:
         code, out, err = command.end()
         command.assert_nothing_is_left()
-    assert (code, out) == (1, ""), err
-    assert "shmreclaim: cannot start " in err
+    assert (code, out) == (1, "")
+    name = ("CPU 0", "CPU 1", "CPU 2", "CPU 3", "kswapd0")[allowed]
+    assert f"shmreclaim: cannot start {name}, of 5 workers: the fork server ended\n" in err
     assert "ulimit -u" in err
+    assert "Traceback" not in err
+
+
+def test_a_fork_server_that_cannot_be_started_is_one_too() -> None:
+    """The first of all processes."""
+    before = (
+        "from multiprocess import util\n"
+        "def refuse(*_):\n"
+        "    raise BlockingIOError(11, 'Resource temporarily unavailable')\n"
+        "util.spawnv_passfds = refuse"
+    )
+    code, out, err = compare("--repeat", "1", before=before)
+    assert (code, out) == (1, "")
+    assert "shmreclaim: cannot start CPU 0, of 5 workers: [Errno 11] Resource temporarily unavailable\n" in err
     assert "Traceback" not in err
 
 
@@ -69,8 +71,3 @@ def test_more_memory_than_there_is_is_refused_before_a_worker_starts(tmp_path: P
     assert int(found[1]) > int(found[2])
     assert "enlarge it" in err
     assert "Traceback" not in err
-
-
-def test_the_limits_of_this_process_are_as_they_were() -> None:
-    """Limits are set in commands only."""
-    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 64

@@ -46,4 +46,4 @@ def register(handle: int, when: int = 0) -> Row:
 
 def play(workload: Workload, design: str = "davydov", settings: native.RunSettings | None = None) -> RunRecord:
     """Run it and tell nobody how far it is."""
-    return native.run(workload, design, settings or native.RunSettings(), lambda done, total: None)
+    return native.run(workload, design, settings or native.RunSettings(), lambda *_: None)

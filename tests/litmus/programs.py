@@ -101,6 +101,7 @@ def store_buffering(mem: Any, cpu: int, table: int, rounds: int, barrier: int) -
     forbidden = 0
     for k in range(1, rounds + 1):
         meet(mem, table, 4 * k - 2)
+        linger(k & 7 if first else k >> 3 & 7)
         write_once(mem, mine, k)
         if barrier:
             smp_mb()  # pairs with itself on the other side

@@ -35,7 +35,7 @@ class Crew:
         self.cpus = [0, *make_cpus(self.arena, cpus)]
         self.results = self.arena.allocate(cpus + 1)
         self._processes: dict[int, Any] = {}
-        link()
+        link("shmreclaim.sync.", "shmreclaim.machine.")
 
     def __enter__(self) -> Self:
         """Use as a context manager."""

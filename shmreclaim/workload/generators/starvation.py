@@ -2,7 +2,8 @@
 
 `setup` puts objects on many lists, so that every pass calls many shrinkers and the readers' sections overlap without a
 gap. A lock that lets new readers pass a waiting writer then never lets it in; one that does not makes the readers'
-trylocks fail. Readers put back about as much as they free, so passes stay long.
+trylocks fail. At its default priorities a pass asks every shrinker and frees next to nothing: lists stay full and
+passes long. Lower ones free what the readers put back.
 
 Source: KERNEL.md 12 E4, E7 and E10 (the load on the lock word; mounts stuck behind reclaim), 13 H22 to H24.
 """
@@ -61,7 +62,7 @@ def _write(script: Script, mounts: int, live: int) -> None:
 
 
 def _read(script: Script, piles: list[Pile], passes: int, parameters: Parameters) -> None:
-    """Run passes over memcgs drawn at random, and refill a list after every second one."""
+    """Run passes over memcgs drawn at random, and add to a list after every second one."""
     for _ in range(passes):
         memcg = piles[script.below(len(piles))].memcg
         script.shrink_slab(memcg, script.node(), parameters.priority + script.below(13 - parameters.priority))

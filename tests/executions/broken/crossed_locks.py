@@ -1,4 +1,4 @@
-"""Test-only: whoever registers takes two mutexes, CPUs with odd numbers in one order, those with even ones in the other."""
+"""Test-only: whoever registers takes two mutexes, odd CPUs in one order, even ones in the other."""
 
 from typing import Any
 

@@ -1,0 +1,28 @@
+"""One contract for every design, in both executions: a design that is added to NAMES inherits all of this."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from shmreclaim.designs import NAMES
+from tests.both import KINDS
+from tests.emulated import Emulated
+
+
+@pytest.fixture(params=KINDS)
+def execution(request: pytest.FixtureRequest) -> str:
+    """Run the test twice: interpreted and compiled."""
+    return str(request.param)
+
+
+@pytest.fixture(params=NAMES)
+def design(request: pytest.FixtureRequest) -> str:
+    """Run the test for every design."""
+    return str(request.param)
+
+
+@pytest.fixture
+def kernel(design: str, execution: str) -> Iterator[Emulated]:
+    """A kernel with the design in it."""
+    with Emulated(design, execution) as kernel:
+        yield kernel
