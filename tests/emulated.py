@@ -103,6 +103,11 @@ def shrink(memcg: int, priority: int = 0, nid: int = 0) -> Row:
     return (0, Op.SHRINK_SLAB, memcg, 0, nid, 0, priority)
 
 
+def idle(ns: int) -> Row:
+    """Sleep."""
+    return (0, Op.IDLE, 0, 0, 0, ns, 0)
+
+
 def drop() -> Row:
     """drop_caches."""
     return (0, Op.DROP_CACHES, 0, 0, 0, 0, 0)
@@ -115,7 +120,7 @@ class Emulated:
     """One segment with a booted kernel and a design in it."""
 
     bound: ClassVar[tuple[str, str]] = ("", "")
-    """What the upcalls of this process lead to: (design, execution)."""
+    """What the upcalls of this process lead to: (design, execution); bound for compiled code, plain bodies find it too."""
 
     def __init__(self, design: str, execution: str, machine: Machine = SMALL) -> None:
         """Boot it."""
@@ -135,10 +140,9 @@ class Emulated:
         self.arena.close()
 
     def _bind(self) -> None:
-        wanted = (self.design, self.execution)
-        if Emulated.bound != wanted:
+        if Emulated.bound not in {(self.design, self.execution), (self.design, "compiled")}:
             ops.bind_design(self.design, compiled=self.execution == "compiled")
-            Emulated.bound = wanted
+            Emulated.bound = (self.design, self.execution)
 
     def call(self, function: Callable[..., int], *args: int) -> int:
         """Call a function of the subset on this segment, the way of this execution."""
@@ -148,13 +152,17 @@ class Emulated:
         return int(function(self.arena.address, *args))
 
     def play(self, rows: list[Row], cpu: int = 0) -> list[int]:
-        """Play rows on a CPU; what each kind of operation did is in `done`. Returns this CPU's counts of events."""
+        """Play rows on a CPU, up to the end; returns its counts of events."""
         for k in range(0, max(len(rows), 1), MAX_ROWS):
             part = rows[k : k + MAX_ROWS]
-            words = self.arena.view(self._rows, len(part) * ROW_WORDS)
-            words[:] = np.ascontiguousarray(make_stream(part)).view(np.int64)
+            self._put(part)
             assert self.call(ops.play, self.cpus[cpu], self._rows, len(part), 0) == len(part)
         return [self.word(self.cpus[cpu] + CPU.events + event) for event in Event]
+
+    def _put(self, rows: list[Row]) -> None:
+        """Write rows to where they are played."""
+        words = self.arena.view(self._rows, len(rows) * ROW_WORDS)
+        words[:] = np.ascontiguousarray(make_stream(rows)).view(np.int64)
 
     def outcomes(self, op: Op, cpu: int = 0) -> dict[str, int]:
         """How the operations of a kind went on a CPU: done, skipped, failed_enomem, failed_enospc, failed_other."""
@@ -299,6 +307,41 @@ class Emulated:
     def counts(self) -> list[list[int]]:
         """Outcomes of every operation, by CPU: the part of its figures that is not time."""
         return [[*self.outcomes(op, cpu).values()] for op in Op for cpu in range(len(self.cpus))]
+
+
+class Twins(Emulated):
+    """The plain kernel, and beside it a compiled one to which the same is done: each result must be the same."""
+
+    def __init__(self, design: str, machine: Machine = SMALL) -> None:
+        """Boot both."""
+        self.other = Emulated(design, "compiled", machine)
+        super().__init__(design, "plain", machine)
+
+    def __exit__(self, *exception: object) -> None:
+        """Remove both segments."""
+        self.other.arena.close()
+        super().__exit__(*exception)
+
+    def call(self, function: Callable[..., int], *args: int) -> int:
+        """Call a function on both."""
+        result = super().call(function, *args)
+        assert self.other.call(function, *args) == result
+        return result
+
+    def _put(self, rows: list[Row]) -> None:
+        self.other._put(rows)
+        super()._put(rows)
+
+    def set_word(self, i: int, value: int) -> None:
+        """Write a word of both."""
+        self.other.set_word(i, value)
+        super().set_word(i, value)
+
+    def check(self) -> None:
+        """The oracles are content with both, and there is no difference."""
+        assert self.oracles() == []
+        assert self.other.oracles() == []
+        assert differences(self.image(), self.other.image()) == []
 
 
 class Hands(Crew):

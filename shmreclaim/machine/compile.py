@@ -119,15 +119,15 @@ class _Locator:
         return f"{self._file.stem}{self._line}"
 
 
-class _DispatcherCacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = (_Locator,)
+class _DispatcherCacheImpl(caching.CompileResultCacheImpl):
+    _locator_classes = [_Locator]  # noqa: RUF012 - numba reads it from the class, and declares it of instances
 
 
-class _DispatcherCache(caching.FunctionCache):  # type: ignore[misc]
+class _DispatcherCache(caching.FunctionCache):
     _impl_class = _DispatcherCacheImpl
 
 
-class _WordDispatcher(CPUDispatcher):  # type: ignore[misc]
+class _WordDispatcher(CPUDispatcher):
     """A compiled function of words: one machine code each, whatever integers a caller passes.
 
     numba would compile it anew for every literal, boolean and enum member among the arguments.
@@ -149,7 +149,7 @@ def compiled_nogil(function: F) -> F:
 
 def _dispatcher(function: Any, *, nogil: bool) -> Any:
     options = {"nopython": True, "nogil": nogil, "error_model": "numpy", "boundscheck": None}
-    dispatcher = _WordDispatcher(py_func=function, locals={}, targetoptions=options)
+    dispatcher: Any = _WordDispatcher(py_func=function, locals={}, targetoptions=options)
     dispatcher._cache = _DispatcherCache(function)
     return dispatcher
 

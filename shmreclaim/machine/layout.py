@@ -54,8 +54,8 @@ def record(name: str, *fields: Field, aligned: bool = True) -> Any:
     if name in LAYOUTS:
         raise ValueError(f"record {name} is declared twice")
     LAYOUTS[name] = Layout(name, fields, tuple(offsets), size)
-    offsets_type: Any = namedtuple(name, [f.name for f in fields] + ["SIZE"])  # its fields are known at run time only
-    return offsets_type(*offsets, size)
+    make: Any = namedtuple  # mypy wants to know the fields, which are known at run time
+    return make(name, [f.name for f in fields] + ["SIZE"])(*offsets, size)
 
 
 def round_up(words: int, unit: int) -> int:

@@ -22,6 +22,7 @@ from shmreclaim.sync.lockdep import LOCK, LockClass
 from shmreclaim.sync.rcu import rcu_read_lock, rcu_read_unlock
 from shmreclaim.sync.rwsem import down_write, up_write
 from shmreclaim.workload.ops import Op
+from tests.designs.rows import LIFE, MIXED
 from tests.emulated import Emulated, add, delete, differences, drop, mkdir, mount, rmdir, shrink, touch, umount
 
 WITH_MAPS = ("tkhai_v1", "davydov")
@@ -65,11 +66,9 @@ def test_I6_ids_are_the_smallest_and_are_used_again(kernel: Emulated) -> None:
 
 def test_all_memory_comes_back(kernel: Emulated) -> None:
     """What mounts and memcgs took is free again, but for what the first of them made for good."""
-    rows = [mount(k) for k in range(12)] + [mkdir(1), mkdir(2, 1)] + [add(2, k, 3) for k in range(12)]
-    rows += [umount(k) for k in range(12)] + [rmdir(2), rmdir(1)]
-    kernel.play(rows)
+    kernel.play(LIFE)
     after_once = kernel.free(0), kernel.free(1)
-    kernel.play(rows)
+    kernel.play(LIFE)
     assert (kernel.free(0), kernel.free(1)) == after_once
     assert kernel.mm("nr_memcgs") == 1
     assert kernel.oracles() == []
@@ -89,7 +88,7 @@ def test_maps_grow_as_often_as_the_design_says(kernel: Emulated, mounts: int) ->
 
 
 def test_growth_sets_every_bit_of_the_old_range_and_none_beyond(mapped: Emulated) -> None:
-    """A setter may be at work on the old map: nothing that it sets may be lost. A memcg that comes later starts empty."""
+    """A setter may be at work on the old map: what it sets may not be lost. A memcg that comes later starts empty."""
     before = 8 if mapped.design == "tkhai_v1" else 64
     mapped.play([mkdir(1), *(mount(k) for k in range(before))])
     assert mapped.map(1) == []
@@ -402,28 +401,6 @@ def test_growth_that_failed_halfway_goes_on_where_it_stopped(mapped: Emulated) -
 
 
 # --- one set of rows, all designs ------------------------------------------------------------------------
-
-
-MIXED = [
-    *(mount(k) for k in range(20)),
-    mount(20, 0),
-    *(mkdir(k) for k in range(1, 5)),
-    *(mkdir(k, k - 4) for k in range(5, 9)),
-    *(add(k % 9, k % 21, 7 + k, k % 2, k % 3 % 2) for k in range(60)),
-    *(touch(k % 9, k, 3, k % 2) for k in range(21)),
-    *(shrink(k, 2, k % 2) for k in range(9)),
-    rmdir(5),
-    rmdir(2),
-    *(delete(k % 9, k % 21, 4) for k in range(40)),
-    *(umount(k) for k in range(3, 9)),
-    mount(30),
-    add(1, 30, 50),
-    *(shrink(k, 1) for k in range(9)),
-    *(shrink(k, 0, 1) for k in range(9)),
-    rmdir(6),
-    shrink(0),
-    add(3, 10, 9),
-]
 
 
 def test_the_same_rows_free_the_same_objects_under_every_design(execution: str) -> None:

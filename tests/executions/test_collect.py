@@ -163,13 +163,16 @@ def test_a_run_takes_from_the_first_begin_to_the_last_end(board: Board) -> None:
 
 
 def test_fairness_looks_at_what_each_cpu_got_done_in_its_time(board: Board) -> None:
-    """Twice the work in twice the time is fair; nothing done in much time is not."""
-    board.counts(0, Op.ALLOC, done=10, time=100)
-    board.counts(1, Op.ALLOC, done=20, time=200)
-    board.counts(0, Op.REGISTER, done=10, time=100)
+    """Twice the work in twice the time is fair, in however many operations; nothing done in much time is not."""
+    board.counts(0, Op.ALLOC, done=10, units=40, time=100)
+    board.counts(1, Op.ALLOC, done=20, units=80, time=200)
+    board.counts(0, Op.LRU_ADD, done=10, units=10, time=100)
+    board.counts(1, Op.LRU_ADD, done=1, units=10, time=100)
+    board.counts(0, Op.REGISTER, done=10, units=10, time=100)
     board.counts(1, Op.REGISTER, failed_enomem=1, time=900)
     jain = board.gather().jain
     assert jain["alloc"] == pytest.approx(1)
+    assert jain["lru_add"] == pytest.approx(1)
     assert jain["register"] == pytest.approx(0.5)
 
 

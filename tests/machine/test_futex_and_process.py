@@ -9,7 +9,7 @@ import pytest
 from shmreclaim.errors import InternalError
 from shmreclaim.machine import process
 from shmreclaim.machine.futex import EAGAIN, EINTR, EPERM, ETIMEDOUT
-from tests.both import Memory
+from tests.both import KINDS, Memory
 from tests.machine import programs
 
 SOON = 20_000_000
@@ -20,7 +20,7 @@ def test_errno_values_are_the_operating_systems() -> None:
     assert (EPERM, EINTR, EAGAIN, ETIMEDOUT) == (errno.EPERM, errno.EINTR, errno.EAGAIN, errno.ETIMEDOUT)
 
 
-@pytest.mark.parametrize("kind", ["plain", "compiled"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_word_that_differs_is_not_slept_on(kind: str) -> None:
     """-EAGAIN, whatever the deadline."""
     memory = Memory(kind, 8)
@@ -28,7 +28,7 @@ def test_a_word_that_differs_is_not_slept_on(kind: str) -> None:
     assert memory.call(programs.sleep, 3, 4, 0) == -EAGAIN
 
 
-@pytest.mark.parametrize("kind", ["plain", "compiled"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_only_the_low_half_of_a_word_is_compared(kind: str) -> None:
     """The kernel sees 32 bits: a word that differs above looks the same."""
     memory = Memory(kind, 8)

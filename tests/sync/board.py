@@ -1,16 +1,13 @@
 """One memory, compiled or plain, with a few CPUs that the test plays one step at a time."""
 
 from collections.abc import Callable
-from typing import Any
-
-import numpy as np
 
 from shmreclaim.lib.list_head import list_init
-from shmreclaim.machine.compile import plain
 from shmreclaim.machine.cpu import CPU, READER_SHIFT, cpu_init
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.sync.lockdep import LOCK, LOCKSTAT, LOCKSTAT_WORDS
 from shmreclaim.sync.wait_queue import queue_waiter
+from tests.both import Memory
 
 CPUS = 4
 
@@ -21,21 +18,18 @@ class Board:
     def __init__(self, kind: str) -> None:
         """Make it; `kind` is "plain" or "compiled"."""
         size = HEADER.SIZE + CPUS * CPU.SIZE + LOCK.SIZE + 64
-        self._words: Any = [0] * size if kind == "plain" else np.zeros(size, np.int64)
-        self.kind = kind
-        self.mem: Any = self._words if kind == "plain" else self._words.ctypes.data
+        self.memory = Memory(kind, size)
         self.cpus = [0] + [HEADER.SIZE + n * CPU.SIZE for n in range(CPUS)]
         self.lock = HEADER.SIZE + CPUS * CPU.SIZE
         self.spare = self.lock + LOCK.SIZE
         for number, cpu in enumerate(self.cpus[1:], start=1):
             self.call(cpu_init, cpu, number, 0)
-        self._words[HEADER.cpus], self._words[HEADER.nr_cpus] = self.cpus[1], CPUS
-        self._words[HEADER.cpu_stride] = CPU.SIZE
+        self[HEADER.cpus], self[HEADER.nr_cpus], self[HEADER.cpu_stride] = self.cpus[1], CPUS, CPU.SIZE
         self.call(list_init, self.lock + LOCK.queue)
 
     def call(self, function: Callable[..., int], *args: int) -> int:
         """Run a function on this memory."""
-        return int((plain(function) if self.kind == "plain" else function)(self.mem, *args))
+        return self.memory.call(function, *args)
 
     def play(self, number: int, function: Callable[..., int], *args: int) -> int:
         """Let CPU `number` run a function on the lock."""
@@ -43,11 +37,11 @@ class Board:
 
     def __getitem__(self, i: int) -> int:
         """Read one word."""
-        return int(self._words[i])
+        return self.memory.word(i)
 
     def __setitem__(self, i: int, value: int) -> None:
         """Write one word."""
-        self._words[i] = value
+        self.memory.set_word(i, value)
 
     @property
     def word(self) -> int:

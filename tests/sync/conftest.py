@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.both import KINDS
 from tests.sync.board import Board
 from tests.sync.crew import Crew
 
 
-@pytest.fixture(params=["plain", "compiled"])
+@pytest.fixture(params=KINDS)
 def board(request: pytest.FixtureRequest) -> Board:
     """One memory with four CPUs, once interpreted and once compiled."""
     return Board(request.param)

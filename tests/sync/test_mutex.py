@@ -22,6 +22,7 @@ from shmreclaim.sync.mutex import (
     mutex_unlock,
 )
 from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE
+from tests.both import KINDS
 from tests.sync.board import CPUS, Board
 
 PAST = 1
@@ -189,7 +190,7 @@ def _play(board: Board, number: int, what: str) -> int | None:
     return None if what == "unlock" else answer
 
 
-@pytest.mark.parametrize("kind", ["plain", "compiled"])
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60, deadline=None)
 @given(steps=STEPS)
 def test_any_sequence_of_steps_does_what_an_owner_or_none_would(kind: str, steps: list[Step]) -> None:

@@ -33,6 +33,7 @@ from shmreclaim.sync.rwsem import (
     up_write,
 )
 from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE
+from tests.both import KINDS
 from tests.sync.board import CPUS, Board, bit
 
 PAST = 1
@@ -409,7 +410,7 @@ def _play(board: Board, number: int, what: str) -> bool:
     return actions[what]()
 
 
-@pytest.mark.parametrize("kind", ["plain", "compiled"])
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=80, deadline=None)
 @given(steps=STEPS)
 def test_any_sequence_of_steps_does_what_a_writer_or_a_set_of_readers_would(kind: str, steps: list[Step]) -> None:
