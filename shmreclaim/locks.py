@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -69,10 +68,7 @@ RELEASE_DOC = """release($self)
 Give the lock up.
 
 Raises RuntimeError, and changes nothing, if this thread does not hold it so."""
-EXIT_DOC = """__exit__($self, kind, value, traceback)
---
-
-Give the lock up."""
+EXIT_DOC = "__exit__($self, kind, value, traceback)\n--\n\nGive the lock up."
 
 
 def lock_arena(locks: int = 1) -> Arena:
@@ -153,19 +149,18 @@ class _Side:
 
     def __init__(self, tasks: Tasks, at: int, way: _Way, ways: tuple[_Way, ...]) -> None:
         """Name the lock, the way, and all ways to hold that lock."""
-        self.tasks, self.at, self.way = tasks, at, way
-        self.ways = ways
+        self.tasks, self.at, self.way, self.ways = tasks, at, way, ways
 
     def acquire(self, blocking: bool = True, timeout: float = NO_TIMEOUT) -> bool:
         """Take the lock; return whether."""
         deadline = _deadline(blocking, timeout)
         slot = self.tasks.slot()
         holding = next((way for way in self.ways if way.held(self.tasks.address, slot, self.at)), None)
-        if holding is not None:
-            if not blocking or timeout != NO_TIMEOUT:
-                return False  # nobody else could let us in before the time is over
-            raise RuntimeError(f"this thread has the {holding.what} already: it would wait for itself")
-        return self._take(slot, blocking, deadline)
+        if holding is None:
+            return self._take(slot, blocking, deadline)
+        if not blocking or timeout != NO_TIMEOUT:
+            return False  # nobody else could let us in before the time is over
+        raise RuntimeError(f"this thread has the {holding.what} already: it would wait for itself")
 
     def _take(self, slot: int, blocking: bool, deadline: int) -> bool:
         """Try, or wait until a signal comes, let its handlers run, and wait on; whatever they raise, leave it clean."""
@@ -183,7 +178,7 @@ class _Side:
                     self.way.give(self.tasks.address, slot, self.at)
                 self.tasks.words[depth] = before
         if outcome < 0 and outcome != -ETIMEDOUT:
-            raise InternalError(f"waiting for the {self.way.what} at word {self.at} ended with {os.strerror(-outcome)}")
+            raise InternalError(f"waiting for the {self.way.what} at word {self.at} ended with {outcome}")
         return taken
 
     def attempt(self) -> bool:
@@ -212,8 +207,8 @@ class _Side:
 
     def bind(self, factory: BuiltinFactory, slow: Callable[..., Any], nargs: int, answers: tuple[object, ...]) -> Any:
         """Make a builtin of this side: the simple call has `nargs` arguments and ends with one of the answers."""
-        table = ctypes.addressof(self.tasks.table)
-        words = (self.tasks.address, self.at, table, nargs, id(slow), *map(id, answers), 0)
+        where = self.tasks.address, self.at, ctypes.addressof(self.tasks.table)
+        words = (*where, nargs, id(slow), *map(id, answers), 0)
         return factory.bind(words[:7], (slow, answers))
 
 

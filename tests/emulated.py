@@ -120,7 +120,7 @@ class Emulated:
     """One segment with a booted kernel and a design in it."""
 
     bound: ClassVar[tuple[str, str]] = ("", "")
-    """What the upcalls of this process lead to: (design, execution); bound for compiled code, plain bodies find it too."""
+    """What the upcalls of this process lead to: (design, execution). What is bound for compiled code serves both."""
 
     def __init__(self, design: str, execution: str, machine: Machine = SMALL) -> None:
         """Boot it."""

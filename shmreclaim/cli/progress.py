@@ -17,7 +17,7 @@ def make_progress(stream: TextIO) -> "Iterator[Lines | Bar]":
         yield Lines(stream)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f}"))
-    # No refresh of its own: that is a thread, and workers are forked from this process.
+    # No refresh of its own: that is a thread, and a signal that it took would not end a run at once.
     with Progress(
         *columns, TimeElapsedColumn(), console=Console(file=stream), auto_refresh=False, transient=True
     ) as bar:

@@ -160,9 +160,7 @@ def _objects(check: _Check, memcgs: list[int], superblocks: list[int]) -> dict[i
         for lru in (sb + SUPERBLOCK.dentries, sb + SUPERBLOCK.inodes):
             for nid in check.nodes:
                 remaining += _lru_node(check, lru, nid, owners, charges)
-    added, deleted, freed = (
-        check.events(e) for e in (Event.OBJECTS_ADDED, Event.OBJECTS_DELETED, Event.OBJECTS_FREED)
-    )
+    added, deleted, freed = (check.events(e) for e in (Event.OBJECTS_ADDED, Event.OBJECTS_DELETED, Event.OBJECTS_FREED))
     for memcg in charges.keys() - set(memcgs):
         check.that(False, f"{charges[memcg][0]} objects on lists belong to memcg {memcg}, which is gone")
     allocated = check.word(check.mm + MM.nr_objects)

@@ -119,9 +119,7 @@ def _highest(end: int) -> int:
 
 
 @out_of_line
-def idr_alloc(
-    mem: Any, idr: int, pool: int, value: int, start: int, end: int
-) -> int:
+def idr_alloc(mem: Any, idr: int, pool: int, value: int, start: int, end: int) -> int:
     """Give `value` the smallest free id of [start, end), up to INT_MAX if end <= 0.
 
     Returns the id; -EINVAL if start < 0; -ENOSPC; -EAGAIN if the pool lacks a block.
@@ -135,9 +133,7 @@ def idr_alloc(
 
 
 @out_of_line
-def idr_alloc_u32(
-    mem: Any, idr: int, pool: int, value: int, nextid: int, highest: int
-) -> int:
+def idr_alloc_u32(mem: Any, idr: int, pool: int, value: int, nextid: int, highest: int) -> int:
     """Give `value` the smallest free id from the one in the word at `nextid` to `highest`, that included.
 
     The id is written to `nextid` before a reader can find it. Returns 0; -EINVAL outside 0..UINT_MAX; -ENOSPC;
@@ -154,9 +150,7 @@ def idr_alloc_u32(
 
 
 @out_of_line
-def idr_alloc_cyclic(
-    mem: Any, idr: int, pool: int, value: int, start: int, end: int
-) -> int:
+def idr_alloc_cyclic(mem: Any, idr: int, pool: int, value: int, start: int, end: int) -> int:
     """Give `value` the first free id of [start, end) after the one given last, else the smallest; as idr_alloc()."""
     if start < 0:
         return -EINVAL

@@ -1,0 +1,134 @@
+"""Real processes, one interleaving each: a walker stands still in a scan while somebody registers or unregisters."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from shmreclaim.machine.compile import plain
+from shmreclaim.machine.cpu import CPU
+from shmreclaim.mm.list_lru import LIST_LRU, LRU_NODE
+from shmreclaim.mm.mount import mount as mount_superblock
+from shmreclaim.mm.mount import unmount
+from shmreclaim.mm.state import GFP_KERNEL, Event
+from shmreclaim.mm.superblock import SUPERBLOCK, superblock_lru
+from shmreclaim.mm.vmscan import shrink_slab
+from shmreclaim.sync.lockdep import LOCK
+from shmreclaim.sync.rwsem import down_write, up_write
+from shmreclaim.sync.spinlock import spin_lock, spin_unlock
+from tests.emulated import Emulated, Hands, add, mkdir, mount, shrink
+from tests.sync.crew import until
+
+MOUNTS = 6
+WALKER, WRITER, TEST = 1, 2, 4
+"""CPUs of the processes, and the one that the test itself plays."""
+
+
+@pytest.fixture
+def kernel(design: str) -> Iterator[Emulated]:
+    """Memcg 1 has objects on every superblock; compiled, for processes."""
+    with Emulated(design, "compiled") as kernel:
+        kernel.play([mkdir(1), *(mount(k) for k in range(MOUNTS)), *(add(1, k, 5) for k in range(MOUNTS))])
+        yield kernel
+
+
+@pytest.fixture
+def hands(kernel: Emulated) -> Iterator[Hands]:
+    """Processes for it."""
+    with Hands(kernel) as hands:
+        yield hands
+
+
+@pytest.fixture
+def let_go(kernel: Emulated, hands: Hands) -> Callable[[], int]:
+    """Start a walker that comes to stand in its first scan, shrinker_rwsem held for read; lets it go on when called."""
+    lock = plain(superblock_lru)(kernel.sb(0), 0) + LIST_LRU.nodes + LRU_NODE.lock
+    kernel.call(spin_lock, kernel.cpus[TEST - 1], lock)
+    hands.start(WALKER, shrink_slab, kernel.memcg(1), 0, GFP_KERNEL, 0)
+    mine = kernel.word(kernel.cpus[WALKER - 1] + CPU.bit)
+    until(lambda: bool(kernel.word(kernel.sb(0) + SUPERBLOCK.s_umount + LOCK.word) & mine), "the walker in its scan")
+    return lambda: kernel.call(spin_unlock, kernel.cpus[TEST - 1], lock)
+
+
+def test_a_walk_is_left_when_a_writer_waits(kernel: Emulated, hands: Hands, let_go: Callable[[], int]) -> None:
+    """After the shrinker it is at, telling that it freed something; the writer has the lock then."""
+    sem = kernel.field_of_design("shrinker_rwsem")
+    hands.start(WRITER, down_write, sem)
+    hands.until_queued(sem, WRITER)
+    let_go()
+    assert hands.result(WALKER) == 5
+    hands.result(WRITER)
+    assert (kernel.event(Event.BAILED_OUT), kernel.event(Event.SHRINKER_CALLS)) == (1, 1)
+    kernel.call(up_write, kernel.cpus[WRITER - 1], sem)
+    assert kernel.oracles() == []
+
+
+def test_a_walk_that_is_left_before_it_freed_anything_claims_one(
+    kernel: Emulated, hands: Hands, let_go: Callable[[], int]
+) -> None:
+    """So that drop_caches does not take it for the end: the objects are referenced, the first scan frees none."""
+    sem = kernel.field_of_design("shrinker_rwsem")
+    lru = plain(superblock_lru)(kernel.sb(0), 0)
+    from shmreclaim.mm.list_lru import OBJECT
+
+    for item in kernel.items(kernel.lru_one(lru, 0, kernel.memcg(1))):
+        kernel.set_word(item + OBJECT.referenced, 1)
+    kernel.set_word(kernel.sb(0) + 0, kernel.word(kernel.sb(0)))
+    hands.start(WRITER, down_write, sem)
+    hands.until_queued(sem, WRITER)
+    let_go()
+    assert hands.result(WALKER) == 1
+    hands.result(WRITER)
+    kernel.call(up_write, kernel.cpus[WRITER - 1], sem)
+
+
+def test_while_a_writer_waits_reclaim_gives_up(kernel: Emulated, hands: Hands, let_go: Callable[[], int]) -> None:
+    """I9: it fails at once instead of queueing behind it."""
+    sem = kernel.field_of_design("shrinker_rwsem")
+    hands.start(WRITER, down_write, sem)
+    hands.until_queued(sem, WRITER)
+    before = kernel.event(Event.SHRINKER_CALLS)
+    kernel.play([shrink(1)], cpu=2)
+    assert kernel.event(Event.SHRINKER_CALLS) == before
+    assert kernel.event(Event.TRYLOCK_FAILED) == 1
+    let_go()
+    hands.finish()
+    kernel.call(up_write, kernel.cpus[WRITER - 1], sem)
+
+
+def test_I1_unmounting_waits_for_a_running_scan(kernel: Emulated, hands: Hands, let_go: Callable[[], int]) -> None:
+    """Of the same superblock; when it returns the scan has ended, and the rest is evicted."""
+    s_umount = kernel.sb(0) + SUPERBLOCK.s_umount
+    hands.start(WRITER, unmount, kernel.sb(0))
+    hands.until_queued(s_umount, WRITER)
+    let_go()
+    hands.finish()
+    kernel.set_word(kernel.mm("shrinker_table"), 0)
+    assert kernel.oracles() == []
+    assert kernel.event(Event.OBJECTS_FREED) + kernel.event(Event.OBJECTS_DELETED) >= 5
+
+
+def test_I5_unregistering_waits_for_every_walker(kernel: Emulated, hands: Hands, let_go: Callable[[], int]) -> None:
+    """Also for one that is at another shrinker: its own could be next."""
+    sem = kernel.field_of_design("shrinker_rwsem")
+    hands.start(WRITER, unmount, kernel.sb(3))
+    hands.until_queued(sem, WRITER)
+    let_go()
+    hands.finish()
+    kernel.set_word(kernel.mm("shrinker_table") + 3, 0)
+    assert kernel.event(Event.BAILED_OUT) == 1
+    assert kernel.oracles() == []
+
+
+def test_registering_waits_for_a_walker_too(kernel: Emulated, hands: Hands, let_go: Callable[[], int]) -> None:
+    """Registration may block on reclaim; it is complete when the walker has left."""
+    sem = kernel.field_of_design("shrinker_rwsem")
+    hands.start(WRITER, mount_superblock, MOUNTS, 1)
+    hands.until_queued(sem, WRITER)
+    let_go()
+    hands.result(WALKER)
+    sb = hands.result(WRITER)
+    assert sb > 0
+    kernel.set_word(kernel.mm("shrinker_table") + MOUNTS, sb)
+    kernel.play([add(1, MOUNTS, 3), shrink(1)])
+    assert kernel.mm("nr_objects") == 0
+    assert kernel.oracles() == []
