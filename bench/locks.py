@@ -23,7 +23,14 @@ from measure import Figure, arguments, machine_line, take_turns
 
 from shmreclaim.locks import Mutex, RwLock
 from shmreclaim.machine.arena import Arena
-from shmreclaim.machine.atomics import clock_ns, load_acquire, read_once, write_once
+from shmreclaim.machine.atomics import (
+    clock_ns,
+    fetch_add_acquire,
+    fetch_add_release,
+    load_acquire,
+    read_once,
+    write_once,
+)
 from shmreclaim.machine.compile import compiled, entry_point, link
 from shmreclaim.machine.cpu import CPU, make_cpus
 from shmreclaim.machine.layout import HEADER, LINE
@@ -46,6 +53,16 @@ Result = dict[str, Section]
 
 
 # --- compiled loops: lock and unlock, so many times; ns for all ---------------------------------------
+
+
+@compiled
+def atomic_pairs(mem: Any, _cpu: int, word: int, pairs: int) -> int:
+    """Two atomic additions: less no lock can cost that others may see."""
+    start = clock_ns()
+    for _ in range(pairs):
+        fetch_add_acquire(mem, word, 1)
+        fetch_add_release(mem, word, -1)
+    return clock_ns() - start
 
 
 @compiled
@@ -234,7 +251,7 @@ class Bench:
         self.ours = {init: self._block(LOCK.SIZE) for init in (mutex_init, rwsem_init)}
         for init, lock in self.ours.items():
             init(arena.address, lock, 0)
-        self.spinlock = self._block(LINE)
+        self.spinlock = self._block(2 * LINE)
         self.plain, self.robust, self.reader, self.writer = (self._block(LOCK.SIZE) for _ in range(4))
         glibc.init_mutex(self._address(self.plain), robust=False)
         glibc.init_mutex(self._address(self.robust), robust=True)
@@ -251,6 +268,7 @@ class Bench:
         """Candidates alone: ns for a lock and an unlock."""
         mutex, rwsem = self.ours[mutex_init], self.ours[rwsem_init]
         return {
+            "two atomic additions": self._pairs(atomic_pairs, self.spinlock + LINE),
             "spinlock": self._pairs(spinlock_pairs, self.spinlock),
             "mutex": self._pairs(mutex_pairs, mutex),
             "rwsem read": self._pairs(read_pairs, rwsem),

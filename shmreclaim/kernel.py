@@ -5,6 +5,8 @@
 for all of them. An operation returns 0, a negative errno, or SKIPPED when what it names is not there (not
 registered because that failed, not online yet): skipped is counted, it is not a failure.
 
+Longer than a file should be: the operations belong side by side, and under them what plays them.
+
 What a superblock is to a handle is the business of the one CPU that mounts and unmounts it; memcgs are looked
 up by anyone, under RCU and with a reference.
 """
@@ -337,10 +339,8 @@ def op_memcg_offline(mem: Any, cpu: int, handle: int) -> int:
 def op_lru_add(mem: Any, cpu: int, op: int) -> int:
     """Make objects of a memcg on a superblock, each on its list, the bit set when a list becomes non-empty."""
     sb = read_once(mem, _superblock_slot(mem, read_once(mem, op + OP.shrinker)))
-    memcg = _memcg_get(mem, cpu, read_once(mem, op + OP.memcg))
-    if sb == 0 or memcg == 0:
-        if memcg:
-            css_put(mem, cpu, memcg)
+    memcg = _memcg_get(mem, cpu, read_once(mem, op + OP.memcg)) if sb else 0
+    if memcg == 0:
         return SKIPPED
     nid = read_once(mem, op + OP.nid)
     inodes = read_once(mem, op + OP.arg)
@@ -373,10 +373,8 @@ def _add_object(mem: Any, cpu: int, lru: int, nid: int, item: int) -> int:
 def op_lru_del(mem: Any, cpu: int, op: int) -> int:
     """Delete the oldest objects of a memcg on a superblock."""
     sb = read_once(mem, _superblock_slot(mem, read_once(mem, op + OP.shrinker)))
-    memcg = _memcg_get(mem, cpu, read_once(mem, op + OP.memcg))
-    if sb == 0 or memcg == 0:
-        if memcg:
-            css_put(mem, cpu, memcg)
+    memcg = _memcg_get(mem, cpu, read_once(mem, op + OP.memcg)) if sb else 0
+    if memcg == 0:
         return SKIPPED
     head = shrink_control(cpu) + SHRINK_CONTROL.dispose
     list_init(mem, head)
@@ -390,10 +388,8 @@ def op_lru_del(mem: Any, cpu: int, op: int) -> int:
 def op_touch(mem: Any, cpu: int, op: int) -> int:
     """Use the oldest objects of a memcg on a superblock, so that reclaim gives them a second chance."""
     sb = read_once(mem, _superblock_slot(mem, read_once(mem, op + OP.shrinker)))
-    memcg = _memcg_get(mem, cpu, read_once(mem, op + OP.memcg))
-    if sb == 0 or memcg == 0:
-        if memcg:
-            css_put(mem, cpu, memcg)
+    memcg = _memcg_get(mem, cpu, read_once(mem, op + OP.memcg)) if sb else 0
+    if memcg == 0:
         return SKIPPED
     lru = superblock_lru(sb, read_once(mem, op + OP.arg))
     list_lru_touch(mem, cpu, lru, read_once(mem, op + OP.nid), memcg, read_once(mem, op + OP.count))

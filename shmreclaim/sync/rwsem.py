@@ -25,6 +25,7 @@ Lock order: the rwsem, then its wait_lock.
 Progress: once anybody waits, no reader gets in before the queue does; a writer may still barge past it
 until the first waiter has waited HANDOFF_AFTER. Readers anywhere in the queue go in with a first reader.
 A trylock for read fails exactly if a writer holds or anyone waits.
+Longer than a file should be: readers, writers and wakers of one word are one proof.
 Limits: a CPU has one bit, so it takes one share at most; asking for a second is a violation.
 """
 

@@ -15,7 +15,7 @@ from shmreclaim.mm.vmscan import shrink_slab
 from shmreclaim.sync.lockdep import LOCK
 from shmreclaim.sync.rwsem import down_write, up_write
 from shmreclaim.sync.spinlock import spin_lock, spin_unlock
-from tests.emulated import Emulated, Hands, add, mkdir, mount, shrink
+from tests.emulated import Emulated, Hands, add, mkdir, mount, shrink, touch
 from tests.sync.crew import until
 
 MOUNTS = 6
@@ -38,15 +38,20 @@ def hands(kernel: Emulated) -> Iterator[Hands]:
         yield hands
 
 
-@pytest.fixture
-def let_go(kernel: Emulated, hands: Hands) -> Callable[[], int]:
-    """Start a walker that comes to stand in its first scan, shrinker_rwsem held for read; lets it go on when called."""
+def stand_still(kernel: Emulated, hands: Hands, priority: int = 0) -> Callable[[], int]:
+    """Start a walker that comes to stand in its first scan, shrinker_rwsem held for read; what lets it go on."""
     lock = plain(superblock_lru)(kernel.sb(0), 0) + LIST_LRU.nodes + LRU_NODE.lock
     kernel.call(spin_lock, kernel.cpus[TEST - 1], lock)
-    hands.start(WALKER, shrink_slab, kernel.memcg(1), 0, GFP_KERNEL, 0)
+    hands.start(WALKER, shrink_slab, kernel.memcg(1), 0, GFP_KERNEL, priority)
     mine = kernel.word(kernel.cpus[WALKER - 1] + CPU.bit)
     until(lambda: bool(kernel.word(kernel.sb(0) + SUPERBLOCK.s_umount + LOCK.word) & mine), "the walker in its scan")
     return lambda: kernel.call(spin_unlock, kernel.cpus[TEST - 1], lock)
+
+
+@pytest.fixture
+def let_go(kernel: Emulated, hands: Hands) -> Callable[[], int]:
+    """A walker stands still until this is called."""
+    return stand_still(kernel, hands)
 
 
 def test_a_walk_is_left_when_a_writer_waits(kernel: Emulated, hands: Hands, let_go: Callable[[], int]) -> None:
@@ -62,23 +67,19 @@ def test_a_walk_is_left_when_a_writer_waits(kernel: Emulated, hands: Hands, let_
     assert kernel.oracles() == []
 
 
-def test_a_walk_that_is_left_before_it_freed_anything_claims_one(
-    kernel: Emulated, hands: Hands, let_go: Callable[[], int]
-) -> None:
-    """So that drop_caches does not take it for the end: the objects are referenced, the first scan frees none."""
+def test_a_walk_that_is_left_before_it_freed_anything_claims_one(kernel: Emulated, hands: Hands) -> None:
+    """So that drop_caches does not take it for the end: its objects were all used, so the first scan frees none."""
     sem = kernel.field_of_design("shrinker_rwsem")
-    lru = plain(superblock_lru)(kernel.sb(0), 0)
-    from shmreclaim.mm.list_lru import OBJECT
-
-    for item in kernel.items(kernel.lru_one(lru, 0, kernel.memcg(1))):
-        kernel.set_word(item + OBJECT.referenced, 1)
-    kernel.set_word(kernel.sb(0) + 0, kernel.word(kernel.sb(0)))
+    kernel.play([add(1, 0, 5), touch(1, 0, 10)])
+    let_go = stand_still(kernel, hands, priority=1)
     hands.start(WRITER, down_write, sem)
     hands.until_queued(sem, WRITER)
     let_go()
     assert hands.result(WALKER) == 1
     hands.result(WRITER)
     kernel.call(up_write, kernel.cpus[WRITER - 1], sem)
+    assert kernel.event(Event.OBJECTS_FREED) == 0
+    assert kernel.oracles() == []
 
 
 def test_while_a_writer_waits_reclaim_gives_up(kernel: Emulated, hands: Hands, let_go: Callable[[], int]) -> None:
