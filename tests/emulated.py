@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shmreclaim import kernel as ops
 from shmreclaim.executions.oracles import check_at_rest
@@ -176,6 +177,14 @@ class Emulated:
             self.play([], cpu)
         return check_at_rest(self.arena, self.cpus)[1]
 
+    def allocate(self, words: int) -> int:
+        """Words of the segment for a test's own use."""
+        return self.arena.allocate(words)
+
+    def check(self) -> None:
+        """The oracles are content."""
+        assert self.oracles() == []
+
     # --- looking ------------------------------------------------------------------------------------
 
     def word(self, i: int) -> int:
@@ -291,7 +300,7 @@ class Emulated:
         """Pages charged to a memcg (an offset) and below, rounded down."""
         return self.word(memcg + MEMCG.usage) // LINES_PER_PAGE
 
-    def image(self) -> list[int]:
+    def image(self) -> NDArray[np.int64]:
         """All words but those in which time is kept, and the addresses of nothing: to compare two executions."""
         words = self.arena.words[HEADER.brk :].copy()
         start = HEADER.brk
@@ -301,8 +310,7 @@ class Emulated:
                 k = [f.name for f in layout.fields].index(name)
                 at = cpu + layout.offsets[k] - start
                 words[at : at + layout.fields[k].words] = 0
-        found: list[int] = words.tolist()
-        return found
+        return words
 
     def counts(self) -> list[list[int]]:
         """Outcomes of every operation, by CPU: the part of its figures that is not time."""
@@ -337,6 +345,11 @@ class Twins(Emulated):
         self.other.set_word(i, value)
         super().set_word(i, value)
 
+    def allocate(self, words: int) -> int:
+        """Words of both."""
+        self.other.allocate(words)
+        return super().allocate(words)
+
     def check(self) -> None:
         """The oracles are content with both, and there is no difference."""
         assert self.oracles() == []
@@ -362,7 +375,6 @@ class Hands(Crew):
             process.join()
 
 
-def differences(one: list[int], other: list[int]) -> list[tuple[int, int, int]]:
+def differences(one: NDArray[np.int64], other: NDArray[np.int64]) -> list[tuple[int, int, int]]:
     """Where two images differ: (word, in one, in the other), the first few."""
-    assert len(one) == len(other)
-    return [(k, a, b) for k, (a, b) in enumerate(zip(one, other, strict=True)) if a != b][:10]
+    return [(int(k), int(one[k]), int(other[k])) for k in np.flatnonzero(one != other)[:10]]

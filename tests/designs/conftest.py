@@ -12,6 +12,8 @@ from tests.emulated import Emulated
 @pytest.fixture(params=KINDS)
 def execution(request: pytest.FixtureRequest) -> str:
     """Run the test twice: interpreted and compiled."""
+    if request.param == "compiled":
+        request.getfixturevalue("compiled_once")
     return str(request.param)
 
 

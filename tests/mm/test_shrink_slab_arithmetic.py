@@ -144,6 +144,7 @@ def test_compiled_and_plain_agree(
         assert scan_carry(era, freeable, deferred, delta, scanned) == carry
 
 
+@settings(deadline=None)
 @given(eras, counts, counts, priorities, batches, seeks)
 def test_no_call_scans_more_than_twice_the_cache(
     era: int, freeable: int, deferred: int, priority: int, batch: int, seeks: int
@@ -153,6 +154,7 @@ def test_no_call_scans_more_than_twice_the_cache(
     assert 0 <= plain(scan_target)(era, freeable, deferred, delta, priority) <= 2 * freeable
 
 
+@settings(deadline=None)
 @given(eras, few, few, priorities, batches, seeks)
 def test_I8_what_is_owed_is_scanned_or_carried_over(
     era: int, freeable: int, deferred: int, priority: int, batch: int, seeks: int
@@ -163,6 +165,7 @@ def test_I8_what_is_owed_is_scanned_or_carried_over(
     assert carry == (min(kept, 2 * freeable) if era == V5_13 else kept)
 
 
+@settings(deadline=None)
 @given(counts, priorities, batches, seeks)
 def test_pressure_rises_as_the_priority_falls(freeable: int, priority: int, batch: int, seeks: int) -> None:
     """One step is worth twice as much, but for what the shift cuts off."""

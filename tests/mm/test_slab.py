@@ -1,25 +1,19 @@
 """The heap against a dict of blocks: nothing overlaps, nothing is lost, exhaustion is clean; plain and compiled."""
 
-import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from shmreclaim.machine.compile import plain
 from shmreclaim.machine.cpu import Violation
-from shmreclaim.machine.layout import LINE
-from shmreclaim.mm.page_alloc import kmalloc, kzalloc
+from shmreclaim.mm.page_alloc import kmalloc
 from shmreclaim.mm.slab import (
     BLOCK_WORDS,
     CHUNK_WORDS,
     HEAP,
     RUN,
-    allocated_lines,
     block_lines,
-    block_node,
     kfree,
     kfree_rcu,
-    rcu_do_batch,
     size_index,
     slab_alloc,
     slab_free,
@@ -27,122 +21,11 @@ from shmreclaim.mm.slab import (
 from shmreclaim.mm.state import GFP_KERNEL, GFP_NOWAIT, Event
 from shmreclaim.sync.rcu import rcu_read_lock, rcu_read_unlock
 from tests.both import KINDS
-from tests.emulated import Emulated, Twins
-
-which = st.integers(0, 1000)
-nodes = st.integers(0, 1)
-sizes = st.one_of(st.sampled_from(BLOCK_WORDS), st.integers(1, 300), st.integers(257, 3 * CHUNK_WORDS))
-
-
-def cost(words: int) -> tuple[int, int]:
-    """Words that are given for so many, and lines that they cost: the next size, or whole chunks."""
-    given = next((size for size in BLOCK_WORDS if size >= words), -(-words // CHUNK_WORDS) * CHUNK_WORDS)
-    return given, given // LINE
-
-
-class SlabMachine(RuleBasedStateMachine):
-    """Two heaps beside a dict."""
-
-    def __init__(self) -> None:
-        """Nothing taken but by the design."""
-        super().__init__()
-        self.kernel = Twins("no_map")
-        self.cpu = self.kernel.cpus[0]
-        self.blocks: dict[int, tuple[int, int]] = {}
-        """What is given out: its size in words, and its node."""
-        self.free = [self.kernel.free(nid) for nid in (0, 1)]
-        self.waiting: list[tuple[int, int]] = []
-
-    @rule(nid=nodes, words=sizes, zeroed=st.booleans(), count=st.sampled_from([1, 1, 3, 70]))
-    def allocate(self, nid: int, words: int, zeroed: bool, count: int) -> None:
-        """Some of one size; they are filled, so that what overlaps shows. 0 only if there is no room."""
-        given, lines = cost(words)
-        for _ in range(count):
-            tight = self.kernel.spare(nid) < lines
-            exhausted = self.kernel.event(Event.HEAP_EXHAUSTED)
-            block = self.kernel.call(kzalloc if zeroed else kmalloc, self.cpu, nid, words, GFP_NOWAIT)
-            if tight:
-                self._all_waiting_is_free()
-            if block == 0:
-                fragmented = self.kernel.event(Event.HEAP_EXHAUSTED) > exhausted and words > CHUNK_WORDS
-                assert self.kernel.spare(nid) < lines or fragmented
-                break
-            if zeroed:
-                assert self.kernel.words(block, words) == [0] * words
-            self.blocks[block] = (given, nid)
-            self.free[nid] -= lines
-            for k in (0, given - 1):
-                self.kernel.set_word(block + k, block)
-
-    @precondition(lambda self: self.blocks)
-    @rule(k=which, count=st.sampled_from([1, 1, 5, 80]), later=st.booleans())
-    def give_back(self, k: int, count: int, later: bool) -> None:
-        """Some, in an order of their own, now or after a grace period."""
-        for _ in range(min(count, len(self.blocks))):
-            there = list(self.blocks)
-            block = there[k % len(there)]
-            given, nid = self.blocks.pop(block)
-            if later:
-                self.kernel.call(kfree_rcu, self.cpu, block)
-                self.waiting.append((given, nid))
-            else:
-                self.kernel.call(kfree, self.cpu, block)
-                self.free[nid] += given // LINE
-            k = k * 7 + 3
-
-    @rule()
-    def grace_period(self) -> None:
-        """Nobody is reading: all that waits is free now."""
-        assert self.kernel.call(rcu_do_batch, self.cpu) == len(self.waiting)
-        self._all_waiting_is_free()
-
-    def _all_waiting_is_free(self) -> None:
-        for given, nid in self.waiting:
-            self.free[nid] += given // LINE
-        self.waiting.clear()
-
-    @precondition(lambda self: self.blocks)
-    @rule(k=which)
-    def look_up(self, k: int) -> None:
-        """A block knows its node and what it costs."""
-        block = list(self.blocks)[k % len(self.blocks)]
-        given, nid = self.blocks[block]
-        assert self.kernel.call(block_node, block) == nid
-        assert self.kernel.call(allocated_lines, block) == given // LINE
-
-    @invariant()
-    def I11_the_budget_lacks_what_is_given_out(self) -> None:
-        """On each node, to the line."""
-        assert [self.kernel.free(nid) for nid in (0, 1)] == self.free
-
-    @invariant()
-    def blocks_are_apart_and_hold_what_was_written(self) -> None:
-        """Sorted by address each ends before the next begins, and on its node's side."""
-        end = 0
-        for block, (given, nid) in sorted(self.blocks.items()):
-            assert block >= end
-            end = block + given
-            heap = self.kernel.mm("heaps") + nid * HEAP.SIZE
-            first = self.kernel.word(heap + HEAP.first_chunk)
-            assert first <= block
-            assert end <= first + self.kernel.word(heap + HEAP.nr_chunks) * CHUNK_WORDS
-            assert self.kernel.word(block) == self.kernel.word(end - 1) == block
-
-    def teardown(self) -> None:
-        """All comes back; the oracles and the two executions agree."""
-        try:
-            self.grace_period()
-            for block, (given, nid) in self.blocks.items():
-                self.kernel.call(kfree, self.cpu, block)
-                self.free[nid] += given // LINE
-            self.I11_the_budget_lacks_what_is_given_out()
-            self.kernel.check()
-        finally:
-            self.kernel.__exit__()
-
+from tests.emulated import Emulated
+from tests.mm.machines import SOME, SlabMachine, cost
 
 TestSlab = SlabMachine.TestCase
-TestSlab.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestSlab.settings = settings(SOME, max_examples=20, stateful_step_count=30)
 
 
 @pytest.mark.parametrize("words", [1, 8, 9, 24, 88, 89, 256, 257, 512, 513, 1500])
