@@ -36,6 +36,8 @@ from shmreclaim.mm.vmscan import try_to_free_pages
 from shmreclaim.mm.zone import ZONE, wake_kswapd, zone_give, zone_of, zone_take
 
 MAX_RECLAIM_RETRIES = 16
+MAX_RECLAIM_ROUNDS = 256
+"""Rounds of reclaim for one allocation, fruitful or not: what they free may all be on another node, or be taken."""
 MEMCG_RECLAIM_RETRIES = 5
 
 
@@ -74,7 +76,9 @@ def _alloc_slowpath(mem: Any, cpu: int, nid: int, lines: int, gfp: int) -> int:
         return 1
     if gfp & GFP_DIRECT_RECLAIM and not in_reclaim(mem, cpu):
         fruitless = 0
-        while fruitless < MAX_RECLAIM_RETRIES and not fatal_signal_pending(mem):
+        rounds = 0
+        while fruitless < MAX_RECLAIM_RETRIES and rounds < MAX_RECLAIM_ROUNDS and not fatal_signal_pending(mem):
+            rounds += 1
             progress = try_to_free_pages(mem, cpu, root_memcg(mem), gfp)
             if _take_on(mem, cpu, nid, lines, gfp):
                 return 1

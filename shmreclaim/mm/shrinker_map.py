@@ -106,12 +106,12 @@ def map_grow(mem: Any, cpu: int, memcg: int, nid: int, bits: int) -> int:
 def map_set_bit(mem: Any, cpu: int, memcg: int, nid: int, number: int) -> int:
     """Note that shrinker `number` has an object in a memcg; the object is on its list already."""
     rcu_read_lock(mem, cpu)
+    smp_mb()  # P20: pairs with map_clear_bit(); before the map is looked up, so that growth cannot come between
     block = map_of(mem, memcg, nid)
     if block:
         if number >= read_once(mem, block + MAP.nr_bits):
             violation(mem, cpu, Violation.ID_BEYOND_MAP, number, read_once(mem, block + MAP.nr_bits), memcg)
         else:
-            smp_mb()  # P20: pairs with map_clear_bit()
             set_bit(mem, block + MAP.bits, number)
             count_event(mem, cpu, Event.BITS_SET, 1)
     return rcu_read_unlock(mem, cpu)

@@ -71,8 +71,7 @@ class Event(IntEnum):
     EMPTY_PROBES = 16
     BITS_SET = 17
     BITS_CLEARED = 18
-    KSWAPD_WAKES = 19
-    MEMCGS_FREED = 20
+    MEMCGS_FREED = 19
 
 
 GROWTH_HISTOGRAM = 15

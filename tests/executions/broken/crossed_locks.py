@@ -18,7 +18,8 @@ from shmreclaim.machine.cpu import CPU
 from shmreclaim.mm.state import MM, mm_state
 from shmreclaim.sync.mutex import mutex_lock, mutex_unlock
 
-PAUSE_NS = 20_000_000
+PAUSE_NS = 500_000_000
+"""Long enough for the other CPU to come, however busy the machine is; the run may take four times as long."""
 
 __all__ = [
     "init",
