@@ -15,11 +15,11 @@ from shmreclaim.kernel import sleep_until
 from shmreclaim.machine.atomics import clock_ns, read_once
 from shmreclaim.machine.compile import compiled
 from shmreclaim.machine.cpu import CPU
-from shmreclaim.mm.state import MM, mm_state
-from shmreclaim.sync.mutex import mutex_lock, mutex_unlock
+from shmreclaim.mm.state import MM, fatal_signal_pending, mm_state
+from shmreclaim.sync.mutex import mutex_is_locked, mutex_lock, mutex_unlock
 
-PAUSE_NS = 500_000_000
-"""Long enough for the other CPU to come, however busy the machine is; the run may take four times as long."""
+PAUSE_NS = 1_000_000_000
+LOOK_NS = 1_000_000
 
 __all__ = [
     "init",
@@ -35,12 +35,19 @@ __all__ = [
 
 @compiled
 def register_shrinker(mem: Any, cpu: int, shrinker: int, b: int, c: int, d: int) -> int:
-    """Take one, let the others take theirs, take the other."""
+    """Even CPUs take cgroup_mutex and give the others time; odd ones come then, with list_lrus_mutex.
+
+    A mount takes list_lrus_mutex by itself as well, so who comes to that first would keep the other out.
+    """
     first, second = mm_state(mem) + MM.cgroup_mutex, mm_state(mem) + MM.list_lrus_mutex
-    if read_once(mem, cpu + CPU.id) & 1:
+    odd = read_once(mem, cpu + CPU.id) & 1
+    if odd:
         first, second = second, first
+        while not mutex_is_locked(mem, second) and not fatal_signal_pending(mem):
+            sleep_until(mem, clock_ns() + LOOK_NS)
     mutex_lock(mem, cpu, first)
-    sleep_until(mem, clock_ns() + PAUSE_NS)
+    if not odd:
+        sleep_until(mem, clock_ns() + PAUSE_NS)
     mutex_lock(mem, cpu, second)
     mutex_unlock(mem, cpu, second)
     return mutex_unlock(mem, cpu, first)
