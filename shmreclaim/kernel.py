@@ -9,6 +9,9 @@ Longer than a file should be: the operations belong side by side, and under them
 
 What a superblock is to a handle is the business of the one CPU that mounts and unmounts it; memcgs are looked
 up by anyone, under RCU and with a reference.
+
+P22  op_memcg_online() releases the memcg to whoever finds it by its handle with _memcg_get()
+     (litmus: test_P22_a_memcg_found_by_its_handle_is_whole)
 """
 
 from __future__ import annotations
@@ -206,7 +209,7 @@ def run_kswapd(mem: Any, cpu: int, nid: int) -> int:
 @compiled
 def stop_all(mem: Any) -> int:
     """Tell every CPU to leave at its next step; wakes those that sleep for time or for work."""
-    store_release(mem, HEADER.phase, Phase.STOP)
+    store_release(mem, HEADER.phase, Phase.STOP)  # P12: pairs with wait_while()
     futex_wake(mem, HEADER.phase, EVERYBODY)
     for nid in range(read_once(mem, mm_state(mem) + MM.nr_nodes)):
         rouse_kswapd(mem, zone_of(mem, nid))
@@ -216,7 +219,7 @@ def stop_all(mem: Any) -> int:
 @compiled
 def start_all(mem: Any) -> int:
     """Let every CPU that is ready begin, all at once."""
-    store_release(mem, HEADER.phase, Phase.RUN)
+    store_release(mem, HEADER.phase, Phase.RUN)  # P12: pairs with wait_while()
     return futex_wake(mem, HEADER.phase, EVERYBODY)
 
 
@@ -280,7 +283,7 @@ def _superblock_slot(mem: Any, handle: int) -> int:
 def _memcg_get(mem: Any, cpu: int, handle: int) -> int:
     """The online memcg of a handle, referenced; 0 if there is none."""
     rcu_read_lock(mem, cpu)
-    memcg = load_acquire(mem, _memcg_slot(mem, handle))
+    memcg = load_acquire(mem, _memcg_slot(mem, handle))  # P22: pairs with op_memcg_online()
     if memcg and not css_tryget(mem, memcg):
         memcg = 0
     rcu_read_unlock(mem, cpu)
@@ -319,7 +322,7 @@ def op_memcg_online(mem: Any, cpu: int, handle: int, parent_handle: int, limit: 
     css_put(mem, cpu, parent)
     if outcome < 0:
         return outcome
-    return store_release(mem, _memcg_slot(mem, handle), outcome)
+    return store_release(mem, _memcg_slot(mem, handle), outcome)  # P22: pairs with _memcg_get()
 
 
 @compiled

@@ -17,9 +17,11 @@ def segments_of(pid: int) -> list[str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_is_left_in_shared_memory() -> Iterator[None]:
+def _nothing_is_left_in_shared_memory(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail the session if a segment made by this process (under xdist: by this worker) outlives its tests."""
     yield
+    for item in request.session.items:  # the last test's arguments are let go only after this
+        (getattr(item, "funcargs", None) or {}).clear()
     gc.collect()  # a lock that made its own segment removes it when it goes, and it may hang in a cycle
     left = segments_of(os.getpid())
     assert not left, f"left in {SHM}: {', '.join(left)}"

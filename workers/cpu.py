@@ -54,7 +54,7 @@ def _play(mem: int, cpu: int, ops: int, count: int, speed: int) -> int:
 
 @compiled
 def _report_ready(mem: int) -> int:
-    fetch_add(mem, HEADER.ready, 1)
+    fetch_add(mem, HEADER.ready, 1)  # P12: pairs with wait_while(), by way of the parent, which then starts all
     return futex_wake(mem, HEADER.ready, EVERYBODY)
 
 

@@ -2,6 +2,9 @@
 
 Model: include/linux/list.h. Callers serialise; every pointer is the offset of a `next` word, and an entry
 that is on no list points to itself. Limits: none; nothing is allocated.
+
+P11  list_add_rcu() releases the entry to whoever reaches it with list_next_rcu().
+     (litmus: test_P11_an_entry_found_on_a_list_is_whole)
 """
 
 from typing import Any
@@ -99,7 +102,7 @@ def list_add_rcu(mem: Any, entry: int, head: int) -> int:
     after = read_once(mem, head)
     write_once(mem, entry, after)
     write_once(mem, entry + 1, head)
-    store_release(mem, head, entry)  # pairs with list_next_rcu()
+    store_release(mem, head, entry)  # P11: pairs with list_next_rcu()
     return write_once(mem, after + 1, entry)
 
 
@@ -121,4 +124,4 @@ def list_del_rcu(mem: Any, entry: int) -> int:
 @compiled
 def list_next_rcu(mem: Any, entry: int) -> int:
     """The entry after this one, or the head; what it points to is whole."""
-    return load_acquire(mem, entry)  # pairs with list_add_rcu()
+    return load_acquire(mem, entry)  # P11: pairs with list_add_rcu()

@@ -91,6 +91,12 @@ def xchg_release(mem: Any, i: int, value: int) -> int:
     return _exchange(mem, i, value)
 
 
+@operation(ll.read_modify_write("xchg", "monotonic"))
+def xchg_relaxed(mem: Any, i: int, value: int) -> int:
+    """mem[i] = value; unordered."""
+    return _exchange(mem, i, value)
+
+
 @operation(ll.read_modify_write("add", "seq_cst"))
 def fetch_add(mem: Any, i: int, value: int) -> int:
     """mem[i] += value; fully ordered."""

@@ -9,6 +9,9 @@ whoever is not in it asks Tasks.slot().
 `held_depth` of a slot counts what its task holds or waits for, raised before and lowered after: the slot of a
 process that is gone is taken over only where it is 0.
 Limits: as many tasks at a time as the segment has slots.
+
+P13  _free() releases a slot to whoever claims it next with _claim()
+     (litmus: test_P13_a_slot_is_claimed_as_it_was_left)
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import Any
 
 from shmreclaim.errors import SetupError
 from shmreclaim.machine.arena import Arena
-from shmreclaim.machine.atomics import cmpxchg, read_once, store_release, write_once
+from shmreclaim.machine.atomics import cmpxchg_acquire, read_once, store_release, write_once
 from shmreclaim.machine.compile import compiled, plain
 from shmreclaim.machine.cpu import CPU, MAX_CPUS, CpuState, cpu_init
 from shmreclaim.machine.layout import HEADER
@@ -52,14 +55,14 @@ def find_slot(table: Any, thread: int) -> int:
 @compiled
 def _claim(mem: Any, slot: int, dead: int, pid: int) -> int:
     """Make a slot that is free (`dead` is 0), or whose process is dead, ours; return whether."""
-    return 1 if cmpxchg(mem, slot + CPU.pid, dead, pid) == dead else 0
+    return 1 if cmpxchg_acquire(mem, slot + CPU.pid, dead, pid) == dead else 0  # P13: pairs with _free()
 
 
 @compiled
 def _free(mem: Any, slot: int) -> int:
     """Give a slot back."""
     write_once(mem, slot + CPU.state, CpuState.FREE)
-    return store_release(mem, slot + CPU.pid, 0)  # who claims it next finds it clean
+    return store_release(mem, slot + CPU.pid, 0)  # P13: pairs with _claim()
 
 
 class Tasks:

@@ -48,7 +48,7 @@ def _css_create(mem: Any, cpu: int, memcg: int, parent: int) -> int:
     memcg_link(mem, cpu, memcg, parent)
     outcome = upcall(Upcall.MEMCG_ONLINE, mem, cpu, memcg, 0, 0, 0)
     if outcome == 0:
-        return store_release(mem, memcg + MEMCG.online, 1)
+        return store_release(mem, memcg + MEMCG.online, 1)  # P23: pairs with css_online()
     _take_offline(mem, cpu, memcg)
     return outcome
 

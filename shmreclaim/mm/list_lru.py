@@ -25,7 +25,7 @@ from shmreclaim.lib.list_head import (
     list_next,
     list_splice_init,
 )
-from shmreclaim.machine.atomics import load_acquire, read_once, write_once
+from shmreclaim.machine.atomics import read_once, write_once
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import Violation, violation
 from shmreclaim.machine.layout import Field, record
@@ -88,7 +88,8 @@ def lru_one(mem: Any, node: int, memcg: int) -> int:
 
 @compiled
 def _effective(mem: Any, memcg: int) -> int:
-    return load_acquire(mem, memcg + MEMCG.effective)
+    """The memcg whose lists hold this one's objects; under a node's lock, which orders it against offline."""
+    return read_once(mem, memcg + MEMCG.effective)
 
 
 @out_of_line

@@ -10,13 +10,15 @@ one for each walker.
 `effective` is the memcg whose lists hold this one's objects: itself while online, then its nearest online
 ancestor (the kernel's kmemcg_id after reparenting).
 
+P23  cgroup_mkdir() releases what the design made for a memcg to whoever sees it online with css_online()
+     (litmus: test_P23_a_memcg_seen_online_has_its_maps)
 Lock order: cgroup_mutex, then memcg_list_lock (a spinlock).
 """
 
 from typing import Any
 
 from shmreclaim.lib.list_head import list_add_rcu, list_del_rcu, list_next_rcu
-from shmreclaim.machine.atomics import fetch_add, fetch_add_relaxed, load_acquire, read_once, store_release, write_once
+from shmreclaim.machine.atomics import fetch_add, fetch_add_relaxed, load_acquire, read_once, write_once
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import Violation, count_event, violation
 from shmreclaim.machine.layout import Field, record
@@ -67,7 +69,7 @@ def nodeinfo(memcg: int, nid: int) -> int:
 @compiled
 def css_online(mem: Any, memcg: int) -> int:
     """Whether it is online (kernel: mem_cgroup_online)."""
-    return load_acquire(mem, memcg + MEMCG.online)
+    return load_acquire(mem, memcg + MEMCG.online)  # P23: pairs with cgroup_mkdir()
 
 
 @compiled
@@ -93,7 +95,7 @@ def css_put(mem: Any, cpu: int, memcg: int) -> int:
 @compiled
 def css_put_many(mem: Any, cpu: int, memcg: int, n: int) -> int:
     """Give `n` references up."""
-    left = fetch_add(mem, memcg + MEMCG.refcount, -n) - n
+    left = fetch_add(mem, memcg + MEMCG.refcount, -n) - n  # P6: pairs with refcount_dec_and_test() and itself
     if left == 0:
         _css_free(mem, cpu, memcg)
     elif left < 0:
@@ -162,7 +164,7 @@ def memcg_reparent_effective(mem: Any, cpu: int, memcg: int) -> int:
     below = memcg
     while below:
         if read_once(mem, below + MEMCG.effective) == memcg:
-            store_release(mem, below + MEMCG.effective, heir)
+            write_once(mem, below + MEMCG.effective, heir)
         below = memcg_next(mem, below, memcg)
     rcu_read_unlock(mem, cpu)
     return heir
@@ -177,7 +179,7 @@ def page_counter_try_charge(mem: Any, memcg: int, lines: int) -> int:
     above = memcg
     while above:
         limit = read_once(mem, above + MEMCG.limit)
-        if fetch_add(mem, above + MEMCG.usage, lines) + lines > limit and limit != 0:
+        if fetch_add_relaxed(mem, above + MEMCG.usage, lines) + lines > limit and limit != 0:
             fetch_add_relaxed(mem, above + MEMCG.usage, -lines)
             _uncharge_below(mem, memcg, above, lines)
             return above

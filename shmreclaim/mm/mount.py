@@ -10,7 +10,7 @@ Allocated: the superblock and the arrays of its list_lrus, under no lock, GFP_KE
 from typing import Any
 
 from shmreclaim.lib.list_head import list_add_tail, list_del_init, list_init
-from shmreclaim.machine.atomics import read_once, store_release, write_once
+from shmreclaim.machine.atomics import read_once, write_once
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, count_event
 from shmreclaim.machine.upcall import upcall
@@ -56,7 +56,8 @@ def mount(mem: Any, cpu: int, handle: int, aware: int) -> int:
         down_write(mem, cpu, sb + SUPERBLOCK.s_umount)
         outcome = upcall(Upcall.REGISTER_SHRINKER, mem, cpu, sb, 0, 0, 0)
         if outcome == 0:
-            store_release(mem, sb + SUPERBLOCK.born, 1)
+            # No order: who may look found the shrinker under the design's lock, after its lists were made.
+            write_once(mem, sb + SUPERBLOCK.born, 1)
         up_write(mem, cpu, sb + SUPERBLOCK.s_umount)
         if outcome != 0:
             _destroy_lrus(mem, cpu, sb)

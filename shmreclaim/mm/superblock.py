@@ -11,7 +11,7 @@ Lock order: s_umount, then the locks of the design; sb_lock (a spinlock) innermo
 from typing import Any
 
 from shmreclaim.lib.list_head import list_del_init, list_empty, list_init, list_next
-from shmreclaim.machine.atomics import fetch_add_relaxed, read_once, write_once, xchg
+from shmreclaim.machine.atomics import fetch_add_relaxed, read_once, write_once, xchg_relaxed
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, Violation, count_event, violation
 from shmreclaim.machine.layout import Field, record
@@ -81,7 +81,7 @@ def expose_shrinker_id(mem: Any, sb: int, number: int) -> int:
 @compiled
 def object_free(mem: Any, cpu: int, item: int) -> int:
     """Free an isolated object: uncharge, and give its memory back; exactly once."""
-    found = xchg(mem, item + OBJECT.state, OBJECT_FREE)
+    found = xchg_relaxed(mem, item + OBJECT.state, OBJECT_FREE)
     if found != OBJECT_ISOLATED:
         violation(mem, cpu, Violation.DOUBLE_FREE, item, found, 0)
         return 0

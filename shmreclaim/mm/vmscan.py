@@ -10,7 +10,7 @@ Lock order: none held on entry that a shrinker could need; whoever holds more mu
 
 from typing import Any
 
-from shmreclaim.machine.atomics import fetch_add_relaxed, read_once, write_once, xchg
+from shmreclaim.machine.atomics import fetch_add_relaxed, read_once, write_once, xchg_relaxed
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, PF_KSWAPD, PF_MEMALLOC, Violation, count_event, expect
 from shmreclaim.machine.upcall import upcall
@@ -63,7 +63,7 @@ def do_shrink_slab(mem: Any, cpu: int, shrinker: int, memcg: int, priority: int,
     if freeable in (0, SHRINK_EMPTY):
         return freeable
     era = read_once(mem, mm_state(mem) + MM.arithmetic)
-    owed = xchg(mem, deferred, 0)
+    owed = xchg_relaxed(mem, deferred, 0)
     batch = read_once(mem, shrinker + SHRINKER.batch)
     batch = batch if batch else SHRINK_BATCH
     delta = scan_delta(era, freeable, priority, read_once(mem, shrinker + SHRINKER.seeks), batch)

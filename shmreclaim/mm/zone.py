@@ -14,7 +14,7 @@ I11  free + taken = size, at any moment: taking and giving back are single atomi
 
 from typing import Any
 
-from shmreclaim.machine.atomics import fetch_add, fetch_add_relaxed, read_once, write_once
+from shmreclaim.machine.atomics import fetch_add_relaxed, read_once, write_once
 from shmreclaim.machine.compile import compiled
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.machine.futex import futex_wake
@@ -42,9 +42,9 @@ def zone_of(mem: Any, nid: int) -> int:
 @compiled
 def zone_take(mem: Any, zone: int, lines: int, floor: int) -> int:
     """Take `lines` if at least `floor` are free after that; return whether."""
-    if fetch_add(mem, zone + ZONE.free, -lines) - lines >= floor:
+    if fetch_add_relaxed(mem, zone + ZONE.free, -lines) - lines >= floor:
         return 1
-    fetch_add(mem, zone + ZONE.free, lines)
+    fetch_add_relaxed(mem, zone + ZONE.free, lines)
     return 0
 
 

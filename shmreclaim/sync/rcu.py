@@ -29,7 +29,7 @@ Limits: read sections may nest; they must not sleep for longer than one cares to
 
 from typing import Any
 
-from shmreclaim.machine.atomics import fetch_add, load_acquire, read_once, write_once, xchg
+from shmreclaim.machine.atomics import fetch_add, fetch_add_relaxed, load_acquire, read_once, write_once, xchg
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.machine.futex import futex_wake
@@ -108,7 +108,7 @@ def _wait_for_reader(mem: Any, cpu: int, slot: int, number: int) -> int:
     while word:
         wait_while(mem, slot + CPU.rcu, word, 0, UNINTERRUPTIBLE)
         word = _sees_older(mem, slot, number)
-    fetch_add(mem, HEADER.rcu_waiters, -1)
+    fetch_add_relaxed(mem, HEADER.rcu_waiters, -1)
     return end_wait(mem, cpu)
 
 

@@ -37,6 +37,7 @@ from shmreclaim.machine.atomics import (
     cmpxchg_acquire,
     cpu_relax,
     fetch_add_acquire,
+    fetch_add_relaxed,
     fetch_add_release,
     fetch_and_relaxed,
     fetch_or_relaxed,
@@ -159,7 +160,7 @@ def _queue_reader(mem: Any, cpu: int, sem: int) -> int:
     was_empty = list_empty(mem, sem + LOCK.queue)
     queue_waiter(mem, cpu, sem + LOCK.queue, READ)
     change = (WAITERS if was_empty else 0) - read_once(mem, cpu + CPU.bit)
-    word = fetch_add_release(mem, sem + LOCK.word, change) + change
+    word = fetch_add_relaxed(mem, sem + LOCK.word, change) + change
     woken = 0
     if word & TAKEN == 0 or (was_empty and word & WRITER == 0):
         woken = _mark_wake(mem, sem)
@@ -341,7 +342,7 @@ def downgrade_write(mem: Any, cpu: int, sem: int) -> int:
 @out_of_line
 def _refuse(mem: Any, cpu: int, sem: int, change: int, kind: int) -> int:
     """Take back a change of the word that its CPU had no right to make, and write that down."""
-    word = fetch_add_release(mem, sem + LOCK.word, -change) - change
+    word = fetch_add_relaxed(mem, sem + LOCK.word, -change) - change
     violation(mem, cpu, kind, sem, word, change)
     return -EPERM
 
@@ -377,10 +378,10 @@ def _mark_wake(mem: Any, sem: int) -> int:
     if read_once(mem, first + CPU.wait_mode) == WRITE:
         return grant(mem, first) if read_once(mem, sem + LOCK.word) & TAKEN == 0 else 0
     bit = read_once(mem, first + CPU.bit)
-    word = fetch_add_acquire(mem, sem + LOCK.word, bit)
+    word = fetch_add_acquire(mem, sem + LOCK.word, bit)  # P4: pairs with up_write(); P2 hands it on to the reader
     if word & WRITER:
         ask = word & HANDOFF == 0 and _waited_long(mem, first)
-        fetch_add_release(mem, sem + LOCK.word, (HANDOFF if ask else 0) - bit)
+        fetch_add_relaxed(mem, sem + LOCK.word, (HANDOFF if ask else 0) - bit)
         return 0
     return _grant_readers(mem, sem, bit)
 
@@ -397,7 +398,7 @@ def _grant_readers(mem: Any, sem: int, bits_in: int) -> int:
         if read_once(mem, reader + CPU.wait_mode) == READ:
             bit = read_once(mem, reader + CPU.bit)
             if bit != bits_in:
-                fetch_add_acquire(mem, sem + LOCK.word, bit)
+                fetch_add_relaxed(mem, sem + LOCK.word, bit)  # the first one's was the acquire
             list_del_init(mem, reader + CPU.wait_next)
             woken |= grant(mem, reader)
     gone = HANDOFF | (WAITERS if list_empty(mem, queue) else 0)

@@ -18,7 +18,7 @@ Progress: no fairness; critical sections are short.
 
 from typing import Any
 
-from shmreclaim.machine.atomics import cmpxchg_acquire, cpu_relax, read_once, xchg_release
+from shmreclaim.machine.atomics import cmpxchg_acquire, cmpxchg_relaxed, cpu_relax, read_once, xchg_release
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, Violation, violation
 from shmreclaim.machine.futex import futex_wait, futex_wake
@@ -48,7 +48,7 @@ def _spin_lock_slowpath(mem: Any, cpu: int, lock: int) -> int:
         seen = cmpxchg_acquire(mem, lock, 0, me | PARKED)  # P1
         if seen == 0:
             return 0
-        if seen & PARKED or cmpxchg_acquire(mem, lock, seen, seen | PARKED) == seen:
+        if seen & PARKED or cmpxchg_relaxed(mem, lock, seen, seen | PARKED) == seen:
             futex_wait(mem, lock, seen | PARKED, 0)
 
 

@@ -6,6 +6,8 @@ waiter that left its queue is never granted anything late. Queues are list_heads
 `wait_next` words), under the same wait_lock.
 
 P2  grant() releases what wait_for_wake() acquires   (litmus: test_P2_a_woken_waiter_sees_what_its_waker_wrote)
+P12  whoever changes a word that others wait for with wait_while() releases what they then acquire
+     (litmus: test_P12_who_waited_for_a_word_sees_what_came_before_its_change)
 """
 
 from typing import Any
@@ -83,7 +85,7 @@ def wake_cpus(mem: Any, woken: int) -> int:
 @compiled
 def wait_while(mem: Any, word: int, value: int, deadline: int, state: int) -> int:
     """Sleep while mem[word] is `value`: recheck, sleep, recheck."""
-    while load_acquire(mem, word) == value:
+    while load_acquire(mem, word) == value:  # P12: pairs with start_all(), complete() and all that change such a word
         outcome = futex_wait(mem, word, value, deadline)
         # 0: woken, perhaps spuriously. -EAGAIN: the word changed before the kernel looked. Both: recheck.
         # -EINTR: a signal, which only an interruptible wait tells its caller. -ETIMEDOUT ends the wait, and so do

@@ -16,6 +16,7 @@ from tests.executions import command
 from tests.executions.workloads import by_hand, load, play, register
 
 BROKEN = "tests.executions.broken"
+FORGETFUL = "tests.designs.broken.forgets_the_bit"
 MACHINE = Machine(
     cpus=2, nodes=1, pages_per_node=256, watermark_min=4, watermark_low=5, watermark_high=6,
     max_memcgs=4, memcg_handles=4, shrinker_handles=4,
@@ -24,10 +25,10 @@ MACHINE = Machine(
 COMPARE_BROKEN = f"""
 import sys
 from shmreclaim import designs
-designs.NAMES = (*designs.NAMES, "{BROKEN}.lost_bits")
+designs.NAMES = (*designs.NAMES, "{FORGETFUL}")
 from shmreclaim.cli import main
 if __name__ == "__main__":
-    sys.exit(main(["compare", "--designs", "{BROKEN}.lost_bits,davydov", "--scenario", "starvation",
+    sys.exit(main(["compare", "--designs", "{FORGETFUL},davydov", "--scenario", "starvation",
         "--repeat", "1", "--cpus", "2"]))
 """
 
@@ -35,7 +36,7 @@ if __name__ == "__main__":
 def test_a_design_that_forgets_bits_is_refused() -> None:
     """I2: objects on a list whose bit is clear; one run of several is enough to refuse the row."""
     workload = load("starvation", 2)
-    broken, fine = play(workload, f"{BROKEN}.lost_bits"), play(workload, "davydov")
+    broken, fine = play(workload, FORGETFUL), play(workload, "davydov")
     assert any(message.startswith("I2") for message in broken.invariants.violations)
     assert combine([broken]).refused
     assert combine([fine, broken]).refused

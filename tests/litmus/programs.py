@@ -7,6 +7,8 @@ interesting half of it happened, so that a test can tell "never forbidden" from 
 
 from typing import Any
 
+from shmreclaim.lib.bitmap import bitmap_fill
+from shmreclaim.lib.list_head import LIST_HEAD_WORDS, list_add_rcu, list_del_rcu, list_next_rcu
 from shmreclaim.machine.atomics import (
     clock_ns,
     cpu_relax,
@@ -18,16 +20,18 @@ from shmreclaim.machine.atomics import (
     write_once,
 )
 from shmreclaim.machine.compile import compiled
-from shmreclaim.machine.cpu import CPU
+from shmreclaim.machine.cpu import CPU, CpuState
 from shmreclaim.machine.futex import futex_wait, futex_wake
 from shmreclaim.machine.layout import HEADER, Field, record
+from shmreclaim.machine.tasks import _claim, _free
+from shmreclaim.mm.memcg import MEMCG, NODEINFO, css_online, nodeinfo
 from shmreclaim.sync.completion import complete, wait_for_completion
 from shmreclaim.sync.mutex import mutex_lock, mutex_unlock
 from shmreclaim.sync.rcu import rcu_is_over, rcu_read_lock, rcu_read_unlock, rcu_start, synchronize_rcu
 from shmreclaim.sync.refcount import refcount_dec_and_test
 from shmreclaim.sync.rwsem import down_read, down_write, downgrade_write, up_read, up_write
 from shmreclaim.sync.spinlock import spin_lock, spin_unlock
-from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE, grant, wait_for_wake, wake_cpus
+from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE, grant, wait_for_wake, wait_while, wake_cpus
 
 TABLE = record(
     "LITMUS_TABLE",
@@ -321,3 +325,127 @@ def section_sleeper(mem: Any, cpu: int, table: int, rounds: int) -> int:
         linger((k & 31) * 16)
         rcu_read_unlock(mem, cpu)
     return 0
+
+
+# --- P11, P12, P13, P22, P23: what is published, and found -------------------------------------------
+
+ENTRY_WORDS = 16
+"""A list entry and what it carries: two lines, so that it could be seen in part."""
+
+
+@compiled
+def list_publisher(mem: Any, cpu: int, table: int, rounds: int, head: int, entries: int) -> int:
+    """Fill an entry with k, put it on the list first; take the one before it off."""
+    for k in range(1, rounds + 1):
+        meet(mem, table, 4 * k - 2)
+        linger(k & 31)
+        entry = entries + (k & 1) * ENTRY_WORDS
+        bitmap_fill(mem, entry + LIST_HEAD_WORDS, ENTRY_WORDS - LIST_HEAD_WORDS, k)
+        list_add_rcu(mem, entry, head)
+        meet(mem, table, 4 * k)
+        list_del_rcu(mem, entry)
+    return 0
+
+
+@compiled
+def list_follower(mem: Any, cpu: int, table: int, rounds: int, head: int, entries: int) -> int:
+    """Follow the list. Forbidden: its first entry is the new one and carries something older."""
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        meet(mem, table, 4 * k - 2)
+        linger(k >> 5 & 63)
+        entry = list_next_rcu(mem, head)
+        if entry == entries + (k & 1) * ENTRY_WORDS:
+            count_seen(mem, table)
+            for i in range(ENTRY_WORDS - LIST_HEAD_WORDS):
+                forbidden += read_once(mem, entry + ENTRY_WORDS - 1 - i) != k
+        meet(mem, table, 4 * k)
+    return forbidden
+
+
+@compiled
+def announcer(mem: Any, cpu: int, table: int, rounds: int) -> int:
+    """X = k, then change the word that the other waits for, and wake it."""
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        linger(k & 31)
+        write_once(mem, table + TABLE.x, k)
+        store_release(mem, table + TABLE.y, k)
+        futex_wake(mem, table + TABLE.y, 1)
+    return 0
+
+
+@compiled
+def listener(mem: Any, cpu: int, table: int, rounds: int) -> int:
+    """Wait until the word is no longer that of the last round, read x. Forbidden: x is old."""
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        wait_while(mem, table + TABLE.y, k - 1, 0, UNINTERRUPTIBLE)
+        forbidden += read_once(mem, table + TABLE.x) != k
+    return forbidden
+
+
+@compiled
+def slot_user(mem: Any, cpu: int, table: int, rounds: int, slot: int) -> int:
+    """Claim a slot that both want, use it, give it back. Forbidden: it is not as the last one left it."""
+    me = read_once(mem, cpu + CPU.id)
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        linger(k >> (4 * me) & 15)
+        while not _claim(mem, slot, 0, me):
+            cpu_relax()
+        x, y = read_once(mem, table + TABLE.x), read_once(mem, table + TABLE.y)
+        forbidden += x != y or read_once(mem, slot + CPU.state) != CpuState.FREE
+        write_once(mem, slot + CPU.state, CpuState.ATTACHED)
+        write_once(mem, table + TABLE.x, x + 1)
+        write_once(mem, table + TABLE.y, y + 1)
+        _free(mem, slot)
+    return forbidden
+
+
+@compiled
+def memcg_maker(mem: Any, cpu: int, table: int, rounds: int, memcgs: int, slot: int) -> int:
+    """Fill a memcg with k, its map too, put it online, publish it under a handle; two take turns."""
+    for k in range(1, rounds + 1):
+        meet(mem, table, 4 * k - 2)
+        linger(k & 31)
+        memcg = memcgs + (k & 1) * MEMCG.SIZE
+        write_once(mem, memcg + MEMCG.online, 0)
+        write_once(mem, memcg + MEMCG.limit, k)
+        write_once(mem, nodeinfo(memcg, 0) + NODEINFO.map, k)
+        store_release(mem, memcg + MEMCG.online, k)
+        store_release(mem, slot, memcg)
+        meet(mem, table, 4 * k)
+    return 0
+
+
+@compiled
+def memcg_finder(mem: Any, cpu: int, table: int, rounds: int, memcgs: int, slot: int) -> int:
+    """Find it by its handle. Forbidden: it is the new one and something of it is older."""
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        meet(mem, table, 4 * k - 2)
+        linger(k >> 5 & 63)
+        memcg = load_acquire(mem, slot)
+        if memcg == memcgs + (k & 1) * MEMCG.SIZE:
+            count_seen(mem, table)
+            forbidden += read_once(mem, memcg + MEMCG.limit) != k or css_online(mem, memcg) != k
+        meet(mem, table, 4 * k)
+    return forbidden
+
+
+@compiled
+def map_finder(mem: Any, cpu: int, table: int, rounds: int, memcgs: int, slot: int) -> int:
+    """Look whether the memcg is online. Forbidden: it is, and its map is older."""
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        meet(mem, table, 4 * k - 2)
+        linger(k >> 5 & 63)
+        memcg = memcgs + (k & 1) * MEMCG.SIZE
+        if css_online(mem, memcg) == k:
+            count_seen(mem, table)
+            forbidden += read_once(mem, nodeinfo(memcg, 0) + NODEINFO.map) != k
+        meet(mem, table, 4 * k)
+    return forbidden

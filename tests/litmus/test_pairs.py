@@ -1,4 +1,4 @@
-"""Every ordering pair of sync/, in two real processes: its forbidden outcome never shows.
+"""Every ordering pair but those of the maps, in two real processes: its forbidden outcome never shows.
 
 These run on the hardware there is. On x86 only store buffering (P7, P9) can show at all, besides what
 the compiler might do; the other pairs are tried here all the same, and in full under a model of memory.
@@ -6,7 +6,10 @@ the compiler might do; the other pairs are tried here all the same, and in full 
 
 import pytest
 
+from shmreclaim.lib.list_head import list_init
 from shmreclaim.machine.compile import entry_point
+from shmreclaim.machine.tasks import SLOT_WORDS
+from shmreclaim.mm.memcg import MEMCG
 from shmreclaim.sync.mutex import mutex_init
 from shmreclaim.sync.rwsem import rwsem_init
 from tests.litmus import programs
@@ -116,3 +119,44 @@ def test_stores_are_buffered_where_there_is_no_barrier(crew: Crew, table: int) -
 def test_a_full_barrier_forbids_store_buffering(crew: Crew, table: int) -> None:
     """smp_mb between the store and the load, on both sides."""
     assert store_buffering(crew, table, 1) == 0
+
+
+def test_P11_an_entry_found_on_a_list_is_whole(crew: Crew, table: int) -> None:
+    """To the last word, for whoever reaches it without a lock."""
+    head = crew.arena.allocate(8)
+    crew.call(list_init, head)
+    args = (table, ROUNDS, head, crew.arena.allocate(2 * programs.ENTRY_WORDS))
+    assert both(crew, programs.list_publisher, args, programs.list_follower, args) == 0
+    assert crew.word(table + TABLE.seen) > 0, "the reader always came first: nothing was tried"
+
+
+def test_P12_who_waited_for_a_word_sees_what_came_before_its_change(crew: Crew, table: int) -> None:
+    """Whether it slept or came later."""
+    args = (table, FEWER)
+    assert both(crew, programs.announcer, args, programs.listener, args) == 0
+
+
+def test_P13_a_slot_is_claimed_as_it_was_left(crew: Crew, table: int) -> None:
+    """By one at a time, and with all that the last one wrote."""
+    slot = crew.arena.allocate(SLOT_WORDS)
+    args = (table, ROUNDS, slot)
+    assert both(crew, programs.slot_user, args, programs.slot_user, args) == 0
+    assert crew.word(table + TABLE.x) == crew.word(table + TABLE.y) == 2 * ROUNDS
+
+
+def published_memcg(crew: Crew, table: int, finder: object) -> int:
+    """One side makes memcgs, the other looks for them; how often one was seen in part."""
+    args = (table, ROUNDS, crew.arena.allocate(2 * MEMCG.SIZE), crew.arena.allocate(8))
+    forbidden = both(crew, programs.memcg_maker, args, finder, args)
+    assert crew.word(table + TABLE.seen) > 0, "the reader always came first: nothing was tried"
+    return forbidden
+
+
+def test_P22_a_memcg_found_by_its_handle_is_whole(crew: Crew, table: int) -> None:
+    """Its limit, and that it is online."""
+    assert published_memcg(crew, table, programs.memcg_finder) == 0
+
+
+def test_P23_a_memcg_seen_online_has_its_maps(crew: Crew, table: int) -> None:
+    """Whoever sees the flag may follow the pointer."""
+    assert published_memcg(crew, table, programs.map_finder) == 0
