@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Option
 
-from shmreclaim.cli import output
+from shmreclaim.cli import reporting
 from shmreclaim.cli.values import number, whole_number
 from shmreclaim.errors import ModelViolation
-
-if TYPE_CHECKING:
-    from shmreclaim.result import Result
-
-STDOUT = "-"
 
 
 def compare(
@@ -129,7 +124,7 @@ def compare(
     """
     from shmreclaim.cli.progress import make_progress
     from shmreclaim.experiments import compare as experiment
-    from shmreclaim.report.json import check_writable
+    from shmreclaim.report import table
 
     options = experiment.CompareOptions(
         trace=trace,
@@ -143,26 +138,12 @@ def compare(
         seed=seed,
         timeout=timeout,
     )
-    if json not in (None, STDOUT):
-        check_writable(Path(json))
+    reporting.check(json)
     with make_progress(sys.stderr) as progress:
         result = experiment.compare(options, progress)
-    _report(result, json)
+    reporting.deliver(result, json, table.render)
     return ModelViolation.exit_code if result.refused else 0
 
 
 def _names(designs: str | None) -> tuple[str, ...]:
     return () if designs is None else tuple(name.strip() for name in designs.split(","))
-
-
-def _report(result: Result, json: str | None) -> None:
-    from shmreclaim.report import table
-    from shmreclaim.report.json import encode, write
-
-    if json == STDOUT:
-        sys.stderr.write(table.render(result, table.style_for(sys.stderr)))
-        output.say(encode(result))
-        return
-    if json is not None:
-        write(result, Path(json))
-    output.say(table.render(result, table.style_for(sys.stdout)))

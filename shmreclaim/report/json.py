@@ -1,4 +1,4 @@
-"""A result as JSON: the whole of it, `schema_version` first."""
+"""A result as JSON: the whole of it, its fields in their order."""
 
 import contextlib
 import os
@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 
 from shmreclaim.errors import SetupError, UsageError
-from shmreclaim.result import Result
+from shmreclaim.result import Record
 
 
-def encode(result: Result) -> str:
+def encode(result: Record) -> str:
     """Give the JSON text, indented, with a newline at its end."""
     return msgspec.json.format(msgspec.json.encode(result, enc_hook=_plain), indent=2).decode() + "\n"
 
@@ -35,7 +35,7 @@ def check_writable(path: Path) -> None:
         raise SetupError(f"--json {path}: no permission to write there", remedy="Name another file.")
 
 
-def write(result: Result, path: Path) -> None:
+def write(result: Record, path: Path) -> None:
     """Write the JSON to `path`, whole or not at all; a device or a pipe is written as it comes."""
     text = encode(result)
     try:

@@ -6,22 +6,16 @@ design that broke one keeps its rows, marked REFUSED, without a figure. First an
 the machine. Readable from 80 columns; cells wrap between a figure and its spread where it is narrow.
 """
 
-import io
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from shmreclaim.report import heading, units
+from shmreclaim.report.style import Style, figures, line, paint
 from shmreclaim.report.summary import sentences
 from shmreclaim.result import DesignResult, GrowthResult, OpResult, Result
-
-PIPED_WIDTH = 120
-NARROWEST = 80
 
 TIMED = ("register", "unregister", "memcg_online", "memcg_offline", "shrink_slab", "drop_caches")
 """Operations with a section of their own, where the workload has them; all others are in the JSON."""
@@ -33,43 +27,22 @@ Cells = Callable[[DesignResult], Sequence[str] | None]
 """A design's figures in a section; None where it has no row there."""
 
 
-@dataclass(frozen=True)
-class Style:
-    """How wide, and whether in colour."""
-
-    width: int = PIPED_WIDTH
-    colour: bool = False
-
-
-def style_for(stream: TextIO) -> Style:
-    """Fit a terminal; be plain and PIPED_WIDTH wide elsewhere."""
-    if not stream.isatty():
-        return Style()
-    return Style(width=max(NARROWEST, os.get_terminal_size(stream.fileno()).columns), colour=True)
-
-
 def render(result: Result, style: Style) -> str:
     """Give the whole report as text."""
-    console = Console(
-        file=io.StringIO(), width=style.width, force_terminal=style.colour, no_color=not style.colour, highlight=False
-    )
-    with console.capture() as captured:
-        _line(console, heading.first(result), "bold")
+
+    def draw(console: Console) -> None:
+        line(console, heading.first(result), "bold")
         for note in (*_how_combined(result), *result.workload.notes):
-            _line(console, f"note: {note}")
+            line(console, f"note: {note}")
         for title, head, cells in _sections(result):
             console.print()
             console.print(_section(result, title, head, cells))
         console.print()
-        for line in (*_violations(result), *sentences(result)):
-            _line(console, line)
-        _line(console, heading.last(result), "bold red" if result.refused else "bold")
-    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+        for text in (*_violations(result), *sentences(result)):
+            line(console, text)
+        line(console, heading.last(result), "bold red" if result.refused else "bold")
 
-
-def _line(console: Console, line: str, style: str = "") -> None:
-    """Print a line as one line, however long: the terminal wraps it, a pipe's reader can grep it."""
-    console.print(Text(line, style=style), soft_wrap=True)
+    return paint(style, draw)
 
 
 def _how_combined(result: Result) -> list[str]:
@@ -89,11 +62,8 @@ def _sections(result: Result) -> list[tuple[str, Sequence[str], Cells]]:
 
 
 def _section(result: Result, title: str, head: Sequence[str], cells: Cells) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     names = max(map(len, result.designs), default=0)
-    table.add_column(Text(title, style="bold"), min_width=max(14, names + 2), no_wrap=True)
-    for name in head:
-        table.add_column(Text(name), justify="right", overflow="fold")
+    table = figures(title, head, max(14, names + 2))
     for name, design in result.designs.items():
         row: Sequence[str] | None = ("REFUSED",) if design.refused else cells(design)
         if row is not None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from shmreclaim.report.table import Style, render
+from shmreclaim.report.style import Style
+from shmreclaim.report.table import render
 from tests.report.samples import LOST_BIT, make_result
 
 GOLDEN = Path(__file__).parent / "golden"
