@@ -32,7 +32,8 @@ from shmreclaim.machine.layout import HEADER, Field, record
 from shmreclaim.machine.upcall import upcall
 from shmreclaim.mm.cgroup import cgroup_mkdir, cgroup_rmdir
 from shmreclaim.mm.id_memory import ida_pre_put
-from shmreclaim.mm.list_lru import LIST_LRU, list_lru_add, list_lru_touch, list_lru_walk_one
+from shmreclaim.mm.list_lru import LIST_LRU, OBJECT, list_lru_add, list_lru_touch, list_lru_walk_one
+from shmreclaim.mm.list_lru_memcg import memcg_list_lru_alloc
 from shmreclaim.mm.memcg import css_put, css_tryget, root_memcg
 from shmreclaim.mm.mount import mount, unmount
 from shmreclaim.mm.page_alloc import add_to_page_cache, charge_pages, free_pages, object_alloc
@@ -47,6 +48,8 @@ from shmreclaim.mm.state import (
     Upcall,
     fatal_signal_pending,
     mm_state,
+    sleep_until,
+    switched,
 )
 from shmreclaim.mm.superblock import (
     DENTRY_WORDS,
@@ -58,6 +61,7 @@ from shmreclaim.mm.superblock import (
 )
 from shmreclaim.mm.vmscan import balance_pgdat, drop_slab, memalloc_save, shrink_slab
 from shmreclaim.mm.zone import ZONE, rouse_kswapd, zone_of
+from shmreclaim.switches import Switch
 from shmreclaim.sync.rcu import MAX_PENDING, rcu_read_lock, rcu_read_unlock, synchronize_rcu
 from shmreclaim.sync.wait_queue import EVERYBODY, UNINTERRUPTIBLE, wait_while
 from shmreclaim.workload.ops import Op
@@ -91,12 +95,13 @@ OP = record(
 )
 
 
-def bind_design(name: str, *, compiled: bool = True) -> None:
+def bind_design(design: str, *, compiled: bool = True) -> None:
     """Make the upcalls of this process those of a design: a built-in one's name, or a module's dotted path.
 
-    With `compiled=False` only plain bodies can call them, and nothing needs to be compiled. Raises UsageError if
-    there is no such design.
+    Of a variant (`name+switch`), its design's. With `compiled=False` only plain bodies can call them, and nothing
+    needs to be compiled. Raises UsageError if there is no such design.
     """
+    name = design.partition("+")[0]
     if name not in NAMES and "." not in name:
         raise UsageError(f"there is no design {name!r}", remedy=f"The designs are: {', '.join(NAMES)}.")
     module = importlib.import_module(name if "." in name else f"shmreclaim.designs.{name}")
@@ -223,16 +228,6 @@ def start_all(mem: Any) -> int:
     return futex_wake(mem, HEADER.phase, EVERYBODY)
 
 
-@out_of_line
-def sleep_until(mem: Any, when: int) -> int:
-    """Sleep until a time on the clock, or until the run is stopped; 0."""
-    phase = read_once(mem, HEADER.phase)
-    while phase != Phase.STOP and clock_ns() < when:
-        wait_while(mem, HEADER.phase, phase, when, UNINTERRUPTIBLE)
-        phase = read_once(mem, HEADER.phase)
-    return 0
-
-
 @compiled
 def _dispatch(mem: Any, cpu: int, kind: int, op: int) -> int:
     memcg = read_once(mem, op + OP.memcg)
@@ -245,7 +240,7 @@ def _dispatch(mem: Any, cpu: int, kind: int, op: int) -> int:
     if kind == Op.SHRINK_SLAB:
         return op_shrink_slab(mem, cpu, memcg, nid, arg)
     if kind == Op.REGISTER:
-        return op_register(mem, cpu, shrinker, arg)
+        return op_register(mem, cpu, shrinker, arg, count)
     if kind == Op.UNREGISTER:
         return op_unregister(mem, cpu, shrinker)
     if kind == Op.MEMCG_ONLINE:
@@ -294,9 +289,9 @@ def _memcg_get(mem: Any, cpu: int, handle: int) -> int:
 
 
 @compiled
-def op_register(mem: Any, cpu: int, handle: int, aware: int) -> int:
-    """Mount, as superblock `handle`."""
-    outcome = mount(mem, cpu, handle, aware)
+def op_register(mem: Any, cpu: int, handle: int, aware: int, scan_ns: int) -> int:
+    """Mount, as superblock `handle`, whose scans sleep so long, or give up if it is negative."""
+    outcome = mount(mem, cpu, handle, aware, scan_ns)
     if outcome < 0:
         return outcome
     return write_once(mem, _superblock_slot(mem, handle), outcome)
@@ -350,7 +345,7 @@ def op_lru_add(mem: Any, cpu: int, op: int) -> int:
     outcome = 0
     done = 0
     while done < read_once(mem, op + OP.count) and outcome == 0:
-        item = object_alloc(mem, cpu, memcg, nid, INODE_WORDS if inodes else DENTRY_WORDS)
+        item = _new_object(mem, cpu, superblock_lru(sb, inodes), memcg, nid, INODE_WORDS if inodes else DENTRY_WORDS)
         if item:
             _add_object(mem, cpu, superblock_lru(sb, inodes), nid, item)
             done += 1
@@ -362,10 +357,22 @@ def op_lru_add(mem: Any, cpu: int, op: int) -> int:
 
 
 @compiled
+def _new_object(mem: Any, cpu: int, lru: int, memcg: int, nid: int, words: int) -> int:
+    """A list for it, then the object (kernel: kmem_cache_alloc_lru); 0 if memory failed."""
+    if memcg_list_lru_alloc(mem, cpu, lru, memcg) != 0:
+        return 0
+    return object_alloc(mem, cpu, memcg, nid, words)
+
+
+@compiled
 def _add_object(mem: Any, cpu: int, lru: int, nid: int, item: int) -> int:
     """list_lru_add, then the bit of the list that became non-empty."""
-    memcg = list_lru_add(mem, cpu, lru, item)
     number = read_once(mem, lru + LIST_LRU.shrinker_id)
+    if switched(mem, Switch.BIT_FIRST) and number >= 0:
+        upcall(Upcall.SET_SHRINKER_BIT, mem, cpu, read_once(mem, item + OBJECT.memcg), nid, number, 0)
+        list_lru_add(mem, cpu, lru, item)
+        return 0
+    memcg = list_lru_add(mem, cpu, lru, item)
     if memcg and number >= 0:
         # That memcg is the object's own or above it, and each memcg holds its parent: it cannot be freed.
         upcall(Upcall.SET_SHRINKER_BIT, mem, cpu, memcg, nid, number, 0)

@@ -25,11 +25,11 @@ from shmreclaim.machine.cpu import CPU, MAX_KEPT_VIOLATIONS
 from shmreclaim.machine.layout import HEADER, LAYOUTS
 from shmreclaim.machine.upcall import upcall
 from shmreclaim.mm.boot import Machine, boot
-from shmreclaim.mm.list_lru import LIST_LRU, LRU_NODE, LRU_NODE_WORDS, LRU_ONE, OBJECT
+from shmreclaim.mm.list_lru import LRU_ONE, OBJECT, lru_one
 from shmreclaim.mm.memcg import MEMCG, NODEINFO, NODEINFO_WORDS
 from shmreclaim.mm.shrinker import SHRINKER
-from shmreclaim.mm.shrinker_map import MAP
-from shmreclaim.mm.state import GFP_KERNEL, LINES_PER_PAGE, MM, Event, Phase, Upcall
+from shmreclaim.mm.shrinker_map import MAP, UNIT
+from shmreclaim.mm.state import GFP_KERNEL, LINES_PER_PAGE, MM, Event, MapKind, Phase, Upcall
 from shmreclaim.mm.zone import ZONE
 from shmreclaim.workload.ops import OP_DTYPE, Op, make_stream
 from tests.sync.crew import Crew
@@ -242,21 +242,22 @@ class Emulated:
         return [entry - MEMCG.list for entry in self.entries(self.word(HEADER.kernel) + MM.memcgs)]
 
     def lru_one(self, lru: int, nid: int, memcg: int) -> int:
-        """Where the list of a memcg (its own, not its heir's) on a node is."""
-        node = lru + LIST_LRU.nodes + nid * LRU_NODE_WORDS
-        number, lists = self.word(memcg + MEMCG.kmemcg_id), self.word(node + LRU_NODE.lists)
-        return node + LRU_NODE.root if number < 0 or lists == 0 else lists + number * LRU_ONE.SIZE
+        """Where the list of a memcg (its own, not its heir's) on a node is; 0 if it has none."""
+        return int(plain(lru_one)(self.arena.memory, lru, nid, memcg))
 
     def items(self, one: int) -> list[int]:
-        """Objects on one list, oldest first."""
-        return [entry - OBJECT.link for entry in self.entries(one + LRU_ONE.head)]
+        """Objects on one list, oldest first; none on one that is not there."""
+        return [entry - OBJECT.link for entry in self.entries(one + LRU_ONE.head)] if one else []
 
     def map(self, memcg: int, nid: int = 0) -> list[int] | None:
         """The ids whose bits are set in the map of a memcg (a handle), None if it has no map."""
         block = self.map_block(memcg, nid)
         if not block:
             return None
-        return [k for k in range(self.map_bits(memcg, nid)) if self.word(block + MAP.bits + k // 64) >> k % 64 & 1]
+        units = self.mm("map_kind") == MapKind.UNITS
+        words = [self.word(block + MAP.bits + k) for k in range(-(-self.map_bits(memcg, nid) // 64))]
+        words = [self.word(unit + UNIT.bits) for unit in words] if units else words
+        return [k for k in range(self.map_bits(memcg, nid)) if words[k // 64] >> k % 64 & 1]
 
     def map_block(self, memcg: int, nid: int = 0) -> int:
         """Where the map of a memcg (a handle) is; 0 if it has none."""

@@ -4,7 +4,7 @@ Reading two of them side by side is reading the kernel's patch between them. `NA
 history. Importing this package is cheap; a design is compiled when it is bound.
 """
 
-NAMES = ("no_map", "tkhai_v1", "davydov")
+NAMES = ("no_map", "tkhai_v1", "davydov", "v4_19", "v5_13", "v6_4_srcu", "v6_7")
 """Every built-in design, oldest first."""
 
 FUNCTIONS = (

@@ -28,17 +28,17 @@ from typing import Any
 from shmreclaim.lib.list_head import list_add_tail, list_del_init, list_init, list_next
 from shmreclaim.machine.atomics import read_once, write_once
 from shmreclaim.machine.compile import compiled
-from shmreclaim.machine.cpu import CPU, count_event
+from shmreclaim.machine.cpu import CPU
 from shmreclaim.machine.layout import Field, record
 from shmreclaim.mm.memcg import css_online
 from shmreclaim.mm.page_alloc import kzalloc
 from shmreclaim.mm.reparent import memcg_offline_kmem
 from shmreclaim.mm.shrinker import SHRINKER, Arithmetic, deferred_word, is_memcg_aware
 from shmreclaim.mm.slab import kfree
-from shmreclaim.mm.state import ENOMEM, GFP_KERNEL, MM, Event, mm_state
-from shmreclaim.mm.vmscan import do_shrink_slab
+from shmreclaim.mm.state import ENOMEM, GFP_KERNEL, MM, mm_state
+from shmreclaim.mm.vmscan import begin_walk, do_shrink_slab, must_leave
 from shmreclaim.sync.lockdep import LOCK, LockClass
-from shmreclaim.sync.rwsem import down_read_trylock, down_write, rwsem_init, rwsem_is_contended, up_read, up_write
+from shmreclaim.sync.rwsem import down_write, rwsem_init, up_read, up_write
 
 NO_MAP = record(
     "NO_MAP",
@@ -117,18 +117,15 @@ def shrink_slab(mem: Any, cpu: int, memcg: int, nid: int, gfp: int, priority: in
     if memcg and not css_online(mem, memcg):
         return 0
     design = _state(mem)
-    if not down_read_trylock(mem, cpu, design + NO_MAP.shrinker_rwsem):
-        count_event(mem, cpu, Event.TRYLOCK_FAILED, 1)
+    if not begin_walk(mem, cpu, design + NO_MAP.shrinker_rwsem):
         return 0
     freed = 0
     shrinker = list_next(mem, design + NO_MAP.shrinker_list) - SHRINKER.list
     while shrinker + SHRINKER.list != design + NO_MAP.shrinker_list:
         if (memcg != 0) == (is_memcg_aware(mem, shrinker) != 0):
             freed += do_shrink_slab(mem, cpu, shrinker, memcg, priority, deferred_word(mem, shrinker, nid))
-        if rwsem_is_contended(mem, design + NO_MAP.shrinker_rwsem):
-            # A writer waits: leave, and do not let the caller think there was nothing to free.
-            count_event(mem, cpu, Event.BAILED_OUT, 1)
-            freed = freed if freed else 1
+        if must_leave(mem, cpu, design + NO_MAP.shrinker_rwsem):
+            freed = freed if freed else 1  # do not let the caller think there was nothing to free
             break
         shrinker = list_next(mem, shrinker + SHRINKER.list) - SHRINKER.list
     up_read(mem, cpu, design + NO_MAP.shrinker_rwsem)

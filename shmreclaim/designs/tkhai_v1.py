@@ -41,6 +41,7 @@ from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, Violation, count_event, expect
 from shmreclaim.machine.layout import Field, record
 from shmreclaim.mm.id_memory import cpu_pool, ida_free_retired, ida_pre_get
+from shmreclaim.mm.map_memory import map_grow, map_replace, maps_alloc_online, maps_free, note_growth
 from shmreclaim.mm.memcg import css_online, css_put, mem_cgroup_iter, root_memcg
 from shmreclaim.mm.page_alloc import kzalloc
 from shmreclaim.mm.reparent import memcg_offline_kmem
@@ -53,29 +54,17 @@ from shmreclaim.mm.shrinker import (
     note_id_freed,
     note_id_taken,
 )
-from shmreclaim.mm.shrinker_map import (
-    MAP,
-    map_clear_bit,
-    map_grow,
-    map_next_bit,
-    map_of,
-    map_replace,
-    map_set_bit,
-    maps_alloc_online,
-    maps_free,
-    note_growth,
-)
+from shmreclaim.mm.shrinker_map import MAP, map_clear_bit, map_next_bit, map_of, map_set_bit
 from shmreclaim.mm.slab import kfree
-from shmreclaim.mm.state import EAGAIN, ENOMEM, GFP_KERNEL, MM, Event, mm_state
+from shmreclaim.mm.state import EAGAIN, ENOMEM, GFP_KERNEL, MM, Event, mm_state, switched
 from shmreclaim.mm.superblock import expose_shrinker_id
-from shmreclaim.mm.vmscan import do_shrink_slab
+from shmreclaim.mm.vmscan import begin_walk, do_shrink_slab, must_leave, shrink_bit
+from shmreclaim.switches import Switch
 from shmreclaim.sync.lockdep import LOCK, LockClass
 from shmreclaim.sync.rwsem import (
     down_read,
-    down_read_trylock,
     down_write,
     rwsem_init,
-    rwsem_is_contended,
     up_read,
     up_write,
 )
@@ -123,10 +112,10 @@ def _alloc_shrinker_id(mem: Any, cpu: int, shrinker: int) -> int:
     design = _state(mem)
     number = -EAGAIN
     while number == -EAGAIN:
-        if not ida_pre_get(mem, cpu, GFP_KERNEL):
+        if not ida_pre_get(mem, cpu, GFP_KERNEL) and not switched(mem, Switch.IGNORE_PRELOAD):
             return -ENOMEM
         down_write(mem, cpu, design + TKHAI_V1.bitmap_rwsem)
-        start = read_once(mem, design + TKHAI_V1.id_start)
+        start = 0 if switched(mem, Switch.NO_START_HINT) else read_once(mem, design + TKHAI_V1.id_start)
         number = ida_get_new_above(mem, design + TKHAI_V1.ids, cpu_pool(cpu), start)
         if number >= 0:
             number = _claim_id(mem, cpu, number)
@@ -303,21 +292,11 @@ def shrink_slab(mem: Any, cpu: int, memcg: int, nid: int, gfp: int, priority: in
     if memcg and not css_online(mem, memcg):
         return 0
     design = _state(mem)
-    if not down_read_trylock(mem, cpu, design + TKHAI_V1.shrinker_rwsem):
-        count_event(mem, cpu, Event.TRYLOCK_FAILED, 1)
+    if not begin_walk(mem, cpu, design + TKHAI_V1.shrinker_rwsem):
         return 0
     freed = _shrink_map(mem, cpu, memcg, nid, priority) if memcg else _shrink_list(mem, cpu, nid, priority)
     up_read(mem, cpu, design + TKHAI_V1.shrinker_rwsem)
     return freed
-
-
-@compiled
-def _must_leave(mem: Any, cpu: int) -> int:
-    """Whether a writer waits for us to leave the walk."""
-    if not rwsem_is_contended(mem, _state(mem) + TKHAI_V1.shrinker_rwsem):
-        return 0
-    count_event(mem, cpu, Event.BAILED_OUT, 1)
-    return 1
 
 
 @compiled
@@ -327,7 +306,7 @@ def _shrink_map(mem: Any, cpu: int, memcg: int, nid: int, priority: int) -> int:
     number = map_next_bit(mem, cpu, memcg, nid, 0)
     while number >= 0:
         freed += _shrink_id(mem, cpu, memcg, nid, number, priority)
-        if _must_leave(mem, cpu):
+        if must_leave(mem, cpu, _state(mem) + TKHAI_V1.shrinker_rwsem):
             return freed if freed else 1
         number = map_next_bit(mem, cpu, memcg, nid, number + 1)
     return freed
@@ -335,7 +314,7 @@ def _shrink_map(mem: Any, cpu: int, memcg: int, nid: int, priority: int) -> int:
 
 @compiled
 def _shrink_id(mem: Any, cpu: int, memcg: int, nid: int, number: int, priority: int) -> int:
-    """One bit: ask its shrinker; if that is empty, clear the bit, and ask once more (P20)."""
+    """One bit: ask its shrinker, or clear the bit if nobody has that id."""
     design = _state(mem)
     shrinker = 0
     if number < read_once(mem, design + TKHAI_V1.nr_slots):
@@ -343,16 +322,7 @@ def _shrink_id(mem: Any, cpu: int, memcg: int, nid: int, number: int, priority: 
     if shrinker == 0:
         map_clear_bit(mem, cpu, memcg, nid, number)
         return 0
-    deferred = deferred_word(mem, shrinker, nid)
-    freed = do_shrink_slab(mem, cpu, shrinker, memcg, priority, deferred)
-    if freed == SHRINK_EMPTY:
-        map_clear_bit(mem, cpu, memcg, nid, number)
-        count_event(mem, cpu, Event.EMPTY_PROBES, 1)
-        freed = do_shrink_slab(mem, cpu, shrinker, memcg, priority, deferred)
-        if freed == SHRINK_EMPTY:
-            return 0
-        map_set_bit(mem, cpu, memcg, nid, number)
-    return freed
+    return shrink_bit(mem, cpu, shrinker, memcg, number, priority, deferred_word(mem, shrinker, nid))
 
 
 @compiled
@@ -364,7 +334,7 @@ def _shrink_list(mem: Any, cpu: int, nid: int, priority: int) -> int:
     while shrinker + SHRINKER.list != head:
         outcome = do_shrink_slab(mem, cpu, shrinker, 0, priority, deferred_word(mem, shrinker, nid))
         freed += outcome if outcome != SHRINK_EMPTY else 0
-        if _must_leave(mem, cpu):
+        if must_leave(mem, cpu, _state(mem) + TKHAI_V1.shrinker_rwsem):
             return freed if freed else 1
         shrinker = list_next(mem, shrinker + SHRINKER.list) - SHRINKER.list
     return freed

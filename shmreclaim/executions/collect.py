@@ -26,7 +26,13 @@ from shmreclaim.result import (
 from shmreclaim.sync.lockdep import LOCKSTAT, READ, WRITE, LockClass
 from shmreclaim.workload.ops import Op
 
-MUTEXES = (LockClass.CGROUP_MUTEX, LockClass.LIST_LRUS_MUTEX, LockClass.MAP_MUTEX)
+MUTEXES = (
+    LockClass.CGROUP_MUTEX,
+    LockClass.LIST_LRUS_MUTEX,
+    LockClass.MAP_MUTEX,
+    LockClass.SHRINKER_MUTEX,
+    LockClass.SRCU_GP_MUTEX,
+)
 FAILURES = {
     OP_COUNTS.failed_enomem: errno.errorcode[errno.ENOMEM],
     OP_COUNTS.failed_enospc: errno.errorcode[errno.ENOSPC],

@@ -25,9 +25,10 @@ from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.machine.process import cores
 from shmreclaim.machine.upcall import upcall
-from shmreclaim.mm.boot import Machine, boot
+from shmreclaim.mm.boot import Machine, boot, set_switches
 from shmreclaim.mm.state import Upcall
 from shmreclaim.result import RunRecord
+from shmreclaim.switches import parse_variant
 from shmreclaim.workers import cpu as cpu_worker
 from shmreclaim.workers import kswapd as kswapd_worker
 from shmreclaim.workers import units
@@ -131,7 +132,7 @@ def run(workload: Workload, design: str, settings: RunSettings, progress: Callab
     """
     with held_signals() as take_signals:
         # A design of somebody else is compiled here, once, for all the workers to find in the cache.
-        kernel.bind_design(design, compiled=design not in NAMES)
+        kernel.bind_design(design, compiled=design.partition("+")[0] not in NAMES)
         return _run(workload, design, settings, progress, take_signals)
 
 
@@ -145,6 +146,7 @@ def _run(
     machine = _machine(workload)
     with Arena.create(machine.words()) as arena:
         slots = boot(arena, machine)
+        set_switches(arena, parse_variant(design))
         upcall(Upcall.INIT, arena.memory, slots[0], 0, 0, 0, 0)
         with Crew(arena, slots, _jobs(arena, workload, design, settings, slots), take_signals) as crew:
             crew.await_ready(settings.timeout)

@@ -10,18 +10,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from shmreclaim.lib.radix_tree import IDR, IDR_NODE, NODE_SHIFT, NODE_SLOTS
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU, MAX_KEPT_VIOLATIONS, Violation
 from shmreclaim.machine.layout import HEADER, LINE
-from shmreclaim.mm.list_lru import LIST_LRU, LRU_NODE, LRU_NODE_WORDS, LRU_ONE, OBJECT, OBJECT_ON_LRU
+from shmreclaim.mm.list_lru import (
+    LIST_LRU,
+    LISTS_ON_DEMAND,
+    LRU_MEMCG,
+    LRU_NODE,
+    LRU_NODE_WORDS,
+    LRU_ONE,
+    OBJECT,
+    OBJECT_ON_LRU,
+)
 from shmreclaim.mm.memcg import MEMCG, NODEINFO, NODEINFO_WORDS
 from shmreclaim.mm.shrinker import SHRINKER, SHRINKER_MEMCG_AWARE
-from shmreclaim.mm.shrinker_map import MAP
+from shmreclaim.mm.shrinker_map import MAP, UNIT
 from shmreclaim.mm.slab import BLOCK_WORDS, CHUNK, CHUNK_WORDS, HEAP, RUN
-from shmreclaim.mm.state import LINES_PER_PAGE, MM, Event
+from shmreclaim.mm.state import LINES_PER_PAGE, MM, Event, MapKind
 from shmreclaim.mm.superblock import SUPERBLOCK
 from shmreclaim.mm.zone import ZONE
 from shmreclaim.sync.lockdep import LOCK
+
+MAX_SHIFT = 5 * NODE_SHIFT
+"""Of the top of an IDR whose ids have 31 bits."""
 
 ON_LINE: dict[int, str] = {
     Violation.HELD_OVERFLOW: "lock {a} taken while {b} others are held: more than can be noted",
@@ -142,6 +155,7 @@ def _cpus(check: _Check) -> None:
             (CPU.held_depth, "locks held"),
             (CPU.wait_for, "wait not ended"),
             (CPU.rcu, "RCU read section not ended"),
+            (CPU.srcu, "SRCU read section not ended"),
             (CPU.rcu_pending, "callbacks pending"),
             (CPU.flags, "task flags not restored"),
         ):
@@ -175,18 +189,16 @@ def _objects(check: _Check, memcgs: list[int], superblocks: list[int]) -> dict[i
 def _lru_node(check: _Check, lru: int, nid: int, owners: dict[int, int], charges: dict[int, tuple[int, int]]) -> int:
     """All lists of one list_lru on one node; returns the objects on them."""
     node = lru + LIST_LRU.nodes + nid * LRU_NODE_WORDS
-    lists = check.word(node + LRU_NODE.lists)
-    count = check.word(check.mm + MM.max_memcgs) if lists else 0
-    ones = [(-1, node + LRU_NODE.root)] + [(k, lists + k * LRU_ONE.SIZE) for k in range(count)]
+    aware = check.word(lru + LIST_LRU.memcg_aware)
     total = 0
-    for number, one in ones:
+    for number, one in _lists(check, lru, nid):
         items = [entry - OBJECT.link for entry in check.entries(one + LRU_ONE.head)]
         said = check.word(one + LRU_ONE.nr_items)
         check.that(said == len(items), f"I12: list {one} counts {said} objects and has {len(items)}")
         total += len(items)
         for item in items:
             _object(check, item, charges)
-        if items and lists:
+        if items and aware:
             check.that(number in owners, f"list {number} of list_lru {lru} has objects and no memcg")
             _bit(check, lru, nid, owners.get(number, 0), len(items))
             for item in items:
@@ -196,6 +208,31 @@ def _lru_node(check: _Check, lru: int, nid: int, owners: dict[int, int], charges
     check.that(said == total, f"I12: node {nid} of list_lru {lru} counts {said} objects and has {total}")
     check.that(check.word(node + LRU_NODE.lock) == 0, f"lock of list_lru {lru}, node {nid} is not free")
     return total
+
+
+def _lists(check: _Check, lru: int, nid: int) -> list[tuple[int, int]]:
+    """Every list of a list_lru on a node, by the number of its memcg; the root's is -1."""
+    node = lru + LIST_LRU.nodes + nid * LRU_NODE_WORDS
+    lists, aware = check.word(node + LRU_NODE.lists), check.word(lru + LIST_LRU.memcg_aware)
+    found = [(-1, node + LRU_NODE.root)]
+    if aware == LISTS_ON_DEMAND:
+        blocks = _values(check, check.word(lru + LIST_LRU.xa + IDR.top))
+        return found + [(k, block + LRU_MEMCG.lists + nid * LRU_ONE.SIZE) for k, block in blocks]
+    count = check.word(check.mm + MM.max_memcgs) if lists else 0
+    return found + [(k, lists + k * LRU_ONE.SIZE) for k in range(count)]
+
+
+def _values(check: _Check, node: int, prefix: int = 0) -> list[tuple[int, int]]:
+    """Every id with its value below a node of an IDR."""
+    if not node:
+        return []
+    shift = check.word(node + IDR_NODE.shift)
+    slots = [(prefix + (k << shift), check.word(node + IDR_NODE.slots + k)) for k in range(NODE_SLOTS)]
+    if shift == 0:
+        return [(number, value) for number, value in slots if value]
+    if not 0 < shift <= MAX_SHIFT:
+        raise ValueError(f"node {node} of an IDR has shift {shift}")
+    return [found for number, child in slots if child for found in _values(check, child, number)]
 
 
 def _object(check: _Check, item: int, charges: dict[int, tuple[int, int]]) -> None:
@@ -210,10 +247,13 @@ def _bit(check: _Check, lru: int, nid: int, memcg: int, n: int) -> None:
     """I2: a memcg that has a map has the bit of a shrinker with objects."""
     number = check.word(lru + LIST_LRU.shrinker_id)
     block = check.word(memcg + MEMCG.nodeinfo + nid * NODEINFO_WORDS + NODEINFO.map) if memcg else 0
-    if number < 0 or block == 0:
-        return
-    bits = check.word(block + MAP.nr_bits)
-    isset = number < bits and check.word(block + MAP.bits + number // 64) >> (number % 64) & 1
+    kind = check.word(check.mm + MM.map_kind)
+    if number < 0 or block == 0 or (kind != MapKind.BITS and check.word(memcg + MEMCG.parent) == 0):
+        return  # since 5.13 the root has a map too, but only for what is owed
+    word = block + MAP.bits + number // 64
+    if number < check.word(block + MAP.nr_bits) and kind == MapKind.UNITS:
+        word = check.word(word) + UNIT.bits
+    isset = number < check.word(block + MAP.nr_bits) and check.word(word) >> (number % 64) & 1
     handle = check.word(memcg + MEMCG.handle)
     check.that(
         bool(isset), f"I2: memcg {handle} holds {n} objects of shrinker {number} on node {nid}, its bit is clear"

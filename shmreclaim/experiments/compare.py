@@ -18,6 +18,7 @@ from shmreclaim.errors import UsageError
 from shmreclaim.experiments.combine import combine
 from shmreclaim.machine.process import cores, machine_description
 from shmreclaim.result import Machine, Result, RunRecord, WorkloadSummary
+from shmreclaim.switches import parse_variant
 
 if TYPE_CHECKING:
     from shmreclaim.workload.ops import Workload
@@ -96,7 +97,7 @@ def _positive(name: str, value: float | None) -> None:
 
 def _known_designs(names: tuple[str, ...]) -> None:
     for name in names:
-        if name not in designs.NAMES:
+        if parse_variant(name).design not in designs.NAMES:
             raise UsageError(f"there is no design {name!r}", remedy=f"The designs are: {', '.join(designs.NAMES)}.")
     if len(set(names)) < len(names):
         raise UsageError(f"--designs {','.join(names)} names a design twice", remedy="Name each once.")

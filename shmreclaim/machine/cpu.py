@@ -55,6 +55,8 @@ CPU = record(
     Field("rcu_head", "the owner; callbacks whose grace period has not been seen to end"),
     Field("rcu_tail", "the owner"),
     Field("rcu_pending", "the owner"),
+    Field("srcu", "as rcu, of the one SRCU domain", line=True),
+    Field("srcu_nesting", "the owner", line=True),
     Field("wake", "atomic, futex: 0 while waiting", line=True),
     Field("wait_next", "under the lock's wait_lock"),
     Field("wait_prev", "under the lock's wait_lock"),

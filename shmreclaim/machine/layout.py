@@ -87,6 +87,8 @@ HEADER = record(
     Field("ready", "atomic, futex: CPUs that wait for the start", line=True),
     Field("rcu_seq", "atomic", line=True),
     Field("rcu_waiters", "atomic", line=True),
+    Field("srcu_seq", "atomic", line=True),
+    Field("srcu_waiters", "atomic", line=True),
 )
 
 MAGIC = int.from_bytes(b"shmrclm1", "little")

@@ -18,6 +18,7 @@ from shmreclaim.mm.memcg import MEMCG, memcg_init
 from shmreclaim.mm.slab import CACHE, CHUNK, CHUNK_WORDS, HEAP, N_SIZES
 from shmreclaim.mm.state import LINES_PER_PAGE, MAX_NODES, MM
 from shmreclaim.mm.zone import ZONE
+from shmreclaim.switches import Variant
 from shmreclaim.sync.lockdep import LockClass
 from shmreclaim.sync.mutex import mutex_init
 
@@ -80,6 +81,14 @@ def boot(arena: Arena, machine: Machine) -> list[int]:
         _boot_heap(arena, arena.memory[mm + MM.heaps] + nid * HEAP.SIZE, machine)
     _boot_root_memcg(arena, mm)
     return cpus
+
+
+def set_switches(arena: Arena, variant: Variant) -> None:
+    """Say how this run differs from its design; before the design's `init`."""
+    mm = arena.memory[HEADER.kernel]
+    arena.memory[mm + MM.switches] = variant.switches
+    for field, value in variant.words.items():
+        arena.memory[mm + getattr(MM, field)] = value
 
 
 def _boot_locks(arena: Arena, mm: int) -> None:

@@ -7,7 +7,7 @@ nodes from a pool and say -EAGAIN when it lacks one; here the pool is filled by 
 from typing import Any
 
 from shmreclaim.lib.ida import IDA_BITMAP, IDA_PRELOAD_NODES, ida_take_retired_bitmap, ida_take_retired_node
-from shmreclaim.lib.idr import idr_alloc, idr_remove, idr_take_retired
+from shmreclaim.lib.idr import idr_alloc, idr_alloc_cyclic, idr_remove, idr_take_retired
 from shmreclaim.lib.radix_tree import (
     IDR,
     IDR_NODE,
@@ -20,10 +20,11 @@ from shmreclaim.lib.radix_tree import (
 )
 from shmreclaim.machine.atomics import read_once
 from shmreclaim.machine.compile import compiled, out_of_line
-from shmreclaim.machine.cpu import CPU
+from shmreclaim.machine.cpu import CPU, count_event
 from shmreclaim.mm.page_alloc import kmalloc
 from shmreclaim.mm.slab import kfree, kfree_rcu
-from shmreclaim.mm.state import EAGAIN, ENOMEM
+from shmreclaim.mm.state import EAGAIN, ENOMEM, GFP_NOWAIT, Event, switched
+from shmreclaim.switches import Switch
 
 IDR_WITH_POOL_WORDS = IDR.SIZE + POOL.SIZE
 """An IDR of the kernel's kind: the tree, then the pool that idr_alloc_gfp() fills."""
@@ -33,14 +34,24 @@ IDR_WITH_POOL_WORDS = IDR.SIZE + POOL.SIZE
 def idr_alloc_gfp(mem: Any, cpu: int, idr: int, value: int, gfp: int) -> int:
     """Store `value` under the smallest free id; the id, -ENOMEM or -ENOSPC. The IDR's lock is held meanwhile."""
     pool = idr + IDR.SIZE
-    number = idr_alloc(mem, idr, pool, value, 0, 0)
+    if switched(mem, Switch.IDS_NOWAIT):
+        gfp = GFP_NOWAIT
+    number = _idr_alloc(mem, idr, pool, value)
     while number == -EAGAIN:
         node = kmalloc(mem, cpu, read_once(mem, cpu + CPU.node), IDR_NODE.SIZE, gfp)
         if node == 0:
             return -ENOMEM
+        count_event(mem, cpu, Event.ID_NODES, 1)
         pool_put_node(mem, pool, node)
-        number = idr_alloc(mem, idr, pool, value, 0, 0)
+        number = _idr_alloc(mem, idr, pool, value)
     return number
+
+
+@compiled
+def _idr_alloc(mem: Any, idr: int, pool: int, value: int) -> int:
+    if switched(mem, Switch.CYCLIC_IDS):
+        return idr_alloc_cyclic(mem, idr, pool, value, 0, 0)
+    return idr_alloc(mem, idr, pool, value, 0, 0)
 
 
 @out_of_line

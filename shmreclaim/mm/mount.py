@@ -15,17 +15,21 @@ from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, count_event
 from shmreclaim.machine.upcall import upcall
 from shmreclaim.mm.list_lru import (
+    LISTS_IN_ARRAYS,
+    LISTS_ON_DEMAND,
     LRU_NODE,
     LRU_ONE,
     list_lru_evict,
     list_lru_init,
+    list_lru_init_node,
     list_lru_link,
     list_lru_unlink,
     lru_node,
 )
+from shmreclaim.mm.list_lru_memcg import list_lru_destroy
 from shmreclaim.mm.page_alloc import kmalloc
 from shmreclaim.mm.shrinker import SHRINKER, SHRINKER_FREED, SHRINKER_MEMCG_AWARE, SHRINKER_NUMA_AWARE, shrinker_init
-from shmreclaim.mm.slab import kfree
+from shmreclaim.mm.slab import kfree, kfree_rcu
 from shmreclaim.mm.state import ENOMEM, GFP_KERNEL, MM, Event, Upcall, mm_state
 from shmreclaim.mm.superblock import (
     SHRINK_CONTROL,
@@ -41,8 +45,11 @@ from shmreclaim.sync.spinlock import spin_lock, spin_unlock
 
 
 @out_of_line
-def mount(mem: Any, cpu: int, handle: int, aware: int) -> int:
-    """Make a superblock and register its shrinker; the superblock, or a negative errno."""
+def mount(mem: Any, cpu: int, handle: int, aware: int, scan_ns: int) -> int:
+    """Make a superblock and register its shrinker; the superblock, or a negative errno.
+
+    Its scans sleep `scan_ns` each, as those of a slow file system; if that is negative they give up.
+    """
     nid = read_once(mem, cpu + CPU.node)
     sb = kmalloc(mem, cpu, nid, SUPERBLOCK.SIZE, GFP_KERNEL)
     if sb == 0:
@@ -51,6 +58,7 @@ def mount(mem: Any, cpu: int, handle: int, aware: int) -> int:
     rwsem_init(mem, sb + SUPERBLOCK.s_umount, LockClass.S_UMOUNT)
     write_once(mem, sb + SUPERBLOCK.born, 0)
     write_once(mem, sb + SUPERBLOCK.handle, handle)
+    write_once(mem, sb + SUPERBLOCK.scan_ns, scan_ns)
     outcome = _init_lrus(mem, cpu, sb, aware)
     if outcome == 0:
         down_write(mem, cpu, sb + SUPERBLOCK.s_umount)
@@ -78,16 +86,19 @@ def _link_superblock(mem: Any, cpu: int, sb: int) -> int:
 
 @out_of_line
 def _init_lrus(mem: Any, cpu: int, sb: int, aware: int) -> int:
-    """Make both list_lrus, with a list for every memcg there may be; 0 or -ENOMEM."""
-    nodes = read_once(mem, mm_state(mem) + MM.nr_nodes)
-    words = read_once(mem, mm_state(mem) + MM.max_memcgs) * LRU_ONE.SIZE
+    """Make both list_lrus, in the layout of the design's era; 0 or -ENOMEM."""
+    mm = mm_state(mem)
+    nodes = read_once(mem, mm + MM.nr_nodes)
+    kind = LISTS_ON_DEMAND if read_once(mem, mm + MM.lists_on_demand) else LISTS_IN_ARRAYS
+    for k in range(2):
+        list_lru_init(mem, superblock_lru(sb, k), kind if aware else 0)
+    words = read_once(mem, mm + MM.max_memcgs) * LRU_ONE.SIZE if aware and kind == LISTS_IN_ARRAYS else 0
     for k in range(2 * nodes):
-        lru = superblock_lru(sb, k & 1)
-        lists = kmalloc(mem, cpu, k >> 1, words, GFP_KERNEL) if aware else 0
-        if aware and lists == 0:
+        lists = kmalloc(mem, cpu, k >> 1, words, GFP_KERNEL) if words else 0
+        if words and lists == 0:
             _free_lists(mem, cpu, sb, k)
             return -ENOMEM
-        list_lru_init(mem, lru, k >> 1, lists)
+        list_lru_init_node(mem, superblock_lru(sb, k & 1), k >> 1, lists)
     for k in range(2):
         list_lru_link(mem, cpu, superblock_lru(sb, k))
     return 0
@@ -105,6 +116,7 @@ def _destroy_lrus(mem: Any, cpu: int, sb: int) -> int:
     """Hide both list_lrus from offline, and free their lists: they are empty."""
     for k in range(2):
         list_lru_unlink(mem, cpu, superblock_lru(sb, k))
+        list_lru_destroy(mem, cpu, superblock_lru(sb, k))
     return _free_lists(mem, cpu, sb, 2 * read_once(mem, mm_state(mem) + MM.nr_nodes))
 
 
@@ -121,8 +133,7 @@ def unmount(mem: Any, cpu: int, sb: int) -> int:
     up_write(mem, cpu, sb + SUPERBLOCK.s_umount)
     _destroy_lrus(mem, cpu, sb)
     write_once(mem, sb + SHRINKER.magic, SHRINKER_FREED)
-    kfree(mem, cpu, sb)
-    return 0
+    return kfree_rcu(mem, cpu, sb)  # walkers may still be looking at what they found (kernel: destroy_super_rcu)
 
 
 @compiled

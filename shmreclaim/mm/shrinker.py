@@ -45,17 +45,20 @@ SHRINK_EMPTY = -2
 SHRINKER_ALIVE, SHRINKER_FREED = 0x5B41BE, 0x6B6B6B6B
 """SHRINKER.magic; the second is the kernel's poison for freed memory."""
 
-SHRINKER_MEMCG_AWARE, SHRINKER_NUMA_AWARE = 1, 2
+SHRINKER_MEMCG_AWARE, SHRINKER_NUMA_AWARE, SHRINKER_REGISTERED = 1, 2, 4
 
 SHRINKER = record(
     "SHRINKER",
     Field("rcu_head", "RCU", RCU_HEAD_WORDS),
     Field("list", "under the lock of the design's list", 2),
     Field("id", "read-only while registered; -1 without one"),
-    Field("flags", "under the lock of the design's list"),
+    Field("flags", "written under the lock of the design's list"),
     Field("seeks", "read-only after init"),
     Field("batch", "read-only after init; 0 for SHRINK_BATCH"),
-    Field("nr_deferred", "read-only while registered; a block of one atomic word a node"),
+    Field("nr_deferred", "read-only while registered; a block of one atomic word a node, 0 if memcgs keep them"),
+    Field("refcount", "atomic; users of a registered shrinker, itself included (6.7)"),
+    Field("done", "atomic, futex: a completion, of the last user (6.7)"),
+    Field("nr_scans", "atomic; how often it was scanned"),
     Field("magic", "SHRINKER_ALIVE from init until it is freed; a call that finds anything else came too late"),
 )
 
@@ -76,6 +79,19 @@ def shrinker_init(mem: Any, shrinker: int, flags: int, batch: int) -> int:
 def is_memcg_aware(mem: Any, shrinker: int) -> int:
     """Whether it is called for each memcg."""
     return read_once(mem, shrinker + SHRINKER.flags) & SHRINKER_MEMCG_AWARE
+
+
+@compiled
+def is_registered(mem: Any, shrinker: int) -> int:
+    """Whether reclaim may call it (5.13 and later; before, an id's placeholder said so)."""
+    return read_once(mem, shrinker + SHRINKER.flags) & SHRINKER_REGISTERED
+
+
+@compiled
+def set_registered(mem: Any, shrinker: int, yes: int) -> int:
+    """Let reclaim call it, or not; the lock of the design's list is held."""
+    flags = read_once(mem, shrinker + SHRINKER.flags) & ~SHRINKER_REGISTERED
+    return write_once(mem, shrinker + SHRINKER.flags, flags | (SHRINKER_REGISTERED if yes else 0))
 
 
 @compiled

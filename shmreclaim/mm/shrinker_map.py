@@ -1,7 +1,15 @@
-"""Maps: for a memcg and node, one bit for each shrinker that may have objects there.
+"""Maps: for a memcg and node, one bit for each shrinker that may have objects there, and what it owes.
 
-Model: struct memcg_shrinker_map of mm/memcontrol.c, 4.19, with its length in the map itself, so that a reader's
-bound travels with what it reads (O1 of the davydov design; kernels have it since 6.4).
+Model, by the kind that a design chose at boot:
+
+| MapKind | kernels | what stands behind the bits |
+|---|---|---|
+| BITS | struct memcg_shrinker_map, 4.19 | nothing: a shrinker's deferred count is its own |
+| WITH_DEFERRED | struct shrinker_info, 5.13 to 6.6 | a deferred count for each bit; growth copies them |
+| UNITS | struct shrinker_info_unit, 6.7 | pointers to units of 64 bits and counts, which never move |
+
+Departure: every map knows its length, so that a reader's bound travels with what it reads (O1 of the davydov
+design; kernels have it since 6.4). mm/map_memory.py allocates, grows and frees them.
 
 I2   a bit is set while its list is not empty, for longer than any operation in progress; too many are allowed.
 I3   no setter can see a map that is shorter than the id it sets.
@@ -22,23 +30,30 @@ excludes replacement. The last map goes with its memcg, which setters have a ref
 
 from typing import Any
 
-from shmreclaim.lib.bitmap import bitmap_fill, bitmap_words, clear_bit, find_next_bit, set_bit
-from shmreclaim.machine.atomics import clock_ns, load_acquire, read_once, smp_mb, store_release, write_once
+from shmreclaim.lib.bitmap import bitmap_words, clear_bit, find_next_bit, set_bit
+from shmreclaim.machine.atomics import fetch_add_relaxed, load_acquire, read_once, smp_mb, store_release, xchg_relaxed
 from shmreclaim.machine.compile import compiled, out_of_line
-from shmreclaim.machine.cpu import CPU, Violation, count_event, violation
-from shmreclaim.machine.histogram import HISTOGRAM, histogram_add
+from shmreclaim.machine.cpu import Violation, count_event, violation
 from shmreclaim.machine.layout import Field, record
-from shmreclaim.mm.memcg import NODEINFO, nodeinfo
-from shmreclaim.mm.page_alloc import kmalloc
-from shmreclaim.mm.slab import kfree, kfree_rcu
-from shmreclaim.mm.state import GFP_KERNEL, GROWTH_HISTOGRAM, MM, Event, mm_state
+from shmreclaim.mm.memcg import MEMCG, NODEINFO, nodeinfo
+from shmreclaim.mm.slab import POISON_FREE
+from shmreclaim.mm.state import MM, Event, MapKind, mm_state
 from shmreclaim.sync.rcu import RCU_HEAD_WORDS, rcu_read_lock, rcu_read_unlock
+
+UNIT_BITS = 64
 
 MAP = record(
     "MAP",
     Field("rcu_head", "RCU", RCU_HEAD_WORDS),
     Field("nr_bits", "read-only after publish"),
-    Field("bits", "atomic; as many words as nr_bits need", 0),
+    Field("bits", "atomic; as many words as nr_bits need, then a deferred count for each; or pointers to units", 0),
+    aligned=False,
+)
+
+UNIT = record(
+    "UNIT",
+    Field("bits", "atomic"),
+    Field("nr_deferred", "atomic", UNIT_BITS),
     aligned=False,
 )
 
@@ -47,19 +62,6 @@ MAP = record(
 def map_of(mem: Any, memcg: int, nid: int) -> int:
     """A memcg's map of a node, 0 if it has none; stays while RCU or the lock of the maps is held."""
     return load_acquire(mem, nodeinfo(memcg, nid) + NODEINFO.map)  # P21: pairs with map_publish()
-
-
-@out_of_line
-def map_alloc(mem: Any, cpu: int, nid: int, bits: int, ones: int, gfp: int) -> int:
-    """Allocate a map of `bits` bits, the first `ones` of them set; 0 on failure."""
-    block = kmalloc(mem, cpu, nid, MAP.bits + bitmap_words(bits), gfp)
-    if block:
-        write_once(mem, block + MAP.nr_bits, bits)
-        bitmap_fill(mem, block + MAP.bits, bitmap_words(bits), 0)
-        bitmap_fill(mem, block + MAP.bits, ones >> 6, -1)
-        if ones & 63:
-            write_once(mem, block + MAP.bits + (ones >> 6), (1 << (ones & 63)) - 1)
-    return block
 
 
 @compiled
@@ -71,35 +73,30 @@ def map_publish(mem: Any, memcg: int, nid: int, block: int) -> int:
     return old
 
 
-@out_of_line
-def maps_alloc_online(mem: Any, cpu: int, memcg: int, bits: int, gfp: int) -> int:
-    """Give a memcg that comes online an empty map on each node; 0 if memory failed, then it has none."""
-    for nid in range(read_once(mem, mm_state(mem) + MM.nr_nodes)):
-        block = map_alloc(mem, cpu, nid, bits, 0, gfp)
-        if block == 0:
-            maps_free(mem, cpu, memcg)
-            return 0
-        map_publish(mem, memcg, nid, block)
-    return 1
+@compiled
+def map_kind(mem: Any) -> int:
+    """The MapKind of this run's design."""
+    return read_once(mem, mm_state(mem) + MM.map_kind)
 
 
-@out_of_line
-def maps_free(mem: Any, cpu: int, memcg: int) -> int:
-    """Free a memcg's maps on all nodes; nobody can reach the memcg any more."""
-    for nid in range(read_once(mem, mm_state(mem) + MM.nr_nodes)):
-        kfree(mem, cpu, map_publish(mem, memcg, nid, 0))
-    return 0
+@compiled
+def _word_of(mem: Any, block: int, number: int) -> int:
+    """Where the 64 bits are that a bit is among."""
+    at = block + MAP.bits + (number >> 6)
+    return read_once(mem, at) + UNIT.bits if map_kind(mem) == MapKind.UNITS else at
 
 
-@out_of_line
-def map_grow(mem: Any, cpu: int, memcg: int, nid: int, bits: int) -> int:
-    """Allocate the longer map that is to replace a memcg's: all ones as far as the old one reached.
+@compiled
+def _bound(mem: Any, cpu: int, block: int) -> int:
+    """How many bits a map has; -1 if somebody freed it under us, which breaks I1."""
+    bits = read_once(mem, block + MAP.nr_bits)
+    if bits == POISON_FREE:
+        violation(mem, cpu, Violation.USE_AFTER_FREE, block, bits, 0)
+        return -1
+    return bits
 
-    Copying could lose a bit that a setter, under RCU only, sets in the old map after it was copied.
-    Returns 0 if memory failed.
-    """
-    from_bits = read_once(mem, map_of(mem, memcg, nid) + MAP.nr_bits)
-    return map_alloc(mem, cpu, nid, bits, from_bits, GFP_KERNEL)
+
+# --- bits --------------------------------------------------------------------------------------------
 
 
 @out_of_line
@@ -109,11 +106,12 @@ def map_set_bit(mem: Any, cpu: int, memcg: int, nid: int, number: int) -> int:
     smp_mb()  # P20: pairs with map_clear_bit(); before the map is looked up, so that growth cannot come between
     block = map_of(mem, memcg, nid)
     if block:
-        if number >= read_once(mem, block + MAP.nr_bits):
-            violation(mem, cpu, Violation.ID_BEYOND_MAP, number, read_once(mem, block + MAP.nr_bits), memcg)
-        else:
-            set_bit(mem, block + MAP.bits, number)
+        bits = _bound(mem, cpu, block)
+        if number < bits:
+            set_bit(mem, _word_of(mem, block, number), number & 63)
             count_event(mem, cpu, Event.BITS_SET, 1)
+        elif bits >= 0:
+            violation(mem, cpu, Violation.ID_BEYOND_MAP, number, bits, memcg)
     return rcu_read_unlock(mem, cpu)
 
 
@@ -122,8 +120,8 @@ def map_clear_bit(mem: Any, cpu: int, memcg: int, nid: int, number: int) -> int:
     """Clear a bit whose shrinker was found empty, or gone; the caller counts again after."""
     rcu_read_lock(mem, cpu)
     block = map_of(mem, memcg, nid)
-    if block and number < read_once(mem, block + MAP.nr_bits):
-        clear_bit(mem, block + MAP.bits, number)
+    if block and number < _bound(mem, cpu, block):
+        clear_bit(mem, _word_of(mem, block, number), number & 63)
         smp_mb()  # P20: pairs with map_set_bit()
         count_event(mem, cpu, Event.BITS_CLEARED, 1)
     return rcu_read_unlock(mem, cpu)
@@ -136,21 +134,74 @@ def map_next_bit(mem: Any, cpu: int, memcg: int, nid: int, start: int) -> int:
     block = map_of(mem, memcg, nid)
     number = -1
     if block:
-        bits = read_once(mem, block + MAP.nr_bits)
-        found = find_next_bit(mem, block + MAP.bits, bits, start)
-        number = found if found < bits else -1
+        bits = _bound(mem, cpu, block)
+        if map_kind(mem) == MapKind.UNITS:
+            number = _next_in_units(mem, block, bits, start)
+        else:
+            number = find_next_bit(mem, block + MAP.bits, bits, start)
+        number = number if number < bits else -1
     rcu_read_unlock(mem, cpu)
     return number
 
 
 @compiled
-def map_replace(mem: Any, cpu: int, memcg: int, nid: int, block: int) -> int:
-    """Publish a longer map; the old one goes after a grace period."""
-    return kfree_rcu(mem, cpu, map_publish(mem, memcg, nid, block))
+def _next_in_units(mem: Any, block: int, bits: int, start: int) -> int:
+    """The first set bit at or after `start`; `bits` or more if there is none. Maps of units are of whole units."""
+    number = start
+    while number < bits:
+        found = find_next_bit(mem, _word_of(mem, block, number), UNIT_BITS, number & 63)
+        number = (number & ~63) + found
+        if found < UNIT_BITS:
+            return number
+    return bits
+
+
+# --- what a shrinker owes to a memcg (5.13) ----------------------------------------------------------
 
 
 @compiled
-def note_growth(mem: Any, cpu: int, since: int) -> int:
-    """Count one growth of the maps that began at `since`."""
-    count_event(mem, cpu, Event.GROWTHS, 1)
-    return histogram_add(mem, cpu + CPU.histograms + GROWTH_HISTOGRAM * HISTOGRAM.SIZE, clock_ns() - since)
+def map_deferred(mem: Any, block: int, number: int) -> int:
+    """Where a map keeps the deferred count of a bit; 0 if it is too short, or there is no map."""
+    bits = read_once(mem, block + MAP.nr_bits) if block else 0
+    if number >= bits:
+        return 0
+    if map_kind(mem) == MapKind.UNITS:
+        return read_once(mem, block + MAP.bits + (number >> 6)) + UNIT.nr_deferred + (number & 63)
+    return block + MAP.bits + bitmap_words(bits) + number
+
+
+@out_of_line
+def xchg_nr_deferred(mem: Any, cpu: int, memcg: int, nid: int, number: int) -> int:
+    """Take over what a shrinker owes to a memcg."""
+    rcu_read_lock(mem, cpu)
+    at = map_deferred(mem, map_of(mem, memcg, nid), number)
+    owed = xchg_relaxed(mem, at, 0) if at else 0
+    rcu_read_unlock(mem, cpu)
+    return owed
+
+
+@out_of_line
+def add_nr_deferred(mem: Any, cpu: int, memcg: int, nid: int, number: int, nr: int) -> int:
+    """Let a shrinker owe more to a memcg."""
+    rcu_read_lock(mem, cpu)
+    at = map_deferred(mem, map_of(mem, memcg, nid), number)
+    if at:
+        fetch_add_relaxed(mem, at, nr)
+    return rcu_read_unlock(mem, cpu)
+
+
+@out_of_line
+def reparent_shrinker_deferred(mem: Any, memcg: int) -> int:
+    """Let the parent owe what a memcg that goes offline does; the caller's lock excludes growth.
+
+    The memcg's own counts stay: a pass that is still over it may add to them, and nobody asks any more.
+    """
+    parent = read_once(mem, memcg + MEMCG.parent)
+    for nid in range(read_once(mem, mm_state(mem) + MM.nr_nodes)):
+        mine, theirs = map_of(mem, memcg, nid), map_of(mem, parent, nid)
+        for number in range(read_once(mem, mine + MAP.nr_bits) if mine else 0):
+            owed = read_once(mem, map_deferred(mem, mine, number))
+            at = map_deferred(mem, theirs, number)  # I10: the parent's reaches as far
+            if owed and at:
+                fetch_add_relaxed(mem, at, owed)
+    return 0

@@ -28,6 +28,9 @@ N_SIZES = len(BLOCK_WORDS)
 RUN = N_SIZES
 """`size` of a chunk that is the first of a run."""
 
+POISON_FREE = 0x6B6B6B6B
+"""What the third word of a free block is (kernel: the same name): behind an rcu_head, or the link of an object."""
+
 CACHE = record(
     "CACHE",
     Field("lock", "a spinlock"),
@@ -212,6 +215,7 @@ def slab_free(mem: Any, cpu: int, block: int) -> int:
     heap = heap_of(mem, block_node(mem, block))
     chunk = _chunk_of(mem, heap, block)
     size = read_once(mem, chunk + CHUNK.size)
+    write_once(mem, block + 2, POISON_FREE)
     if size == RUN:
         return _give_run(mem, cpu, heap, chunk, read_once(mem, chunk + CHUNK.inuse))
     cache = read_once(mem, heap + HEAP.caches) + size * CACHE.SIZE

@@ -9,11 +9,12 @@ from enum import IntEnum
 from typing import Any
 
 from shmreclaim.lib.ida import IDA
-from shmreclaim.machine.atomics import read_once
-from shmreclaim.machine.compile import compiled
+from shmreclaim.machine.atomics import clock_ns, read_once
+from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, PF_MEMALLOC
 from shmreclaim.machine.layout import HEADER, Field, record
 from shmreclaim.sync.lockdep import LOCK
+from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE, wait_while
 
 MAX_NODES = 8
 LINES_PER_PAGE = 64
@@ -29,6 +30,11 @@ MM = record(
     Field("design", "read-only after boot; the design's own record"),
     Field("arithmetic", "read-only after boot; an Arithmetic: which do_shrink_slab"),
     Field("has_shrink_empty", "read-only after boot; whether count may answer SHRINK_EMPTY"),
+    Field("lists_on_demand", "read-only after boot; whether a memcg has its lists from its first object on (5.18)"),
+    Field("drain_at_the_edge", "read-only after boot; whether offline sets a bit only if the heir had none (to 5.9)"),
+    Field("map_kind", "read-only after boot; a MapKind: what a memcg's map is made of"),
+    Field("switches", "read-only after boot; Switch bits: how this run differs from its design"),
+    Field("srcu_gp_ns", "read-only after boot; how long a grace period of SRCU takes without any reader"),
     Field("memcg_table", "read-only after boot; memcgs by handle, each word atomic"),
     Field("shrinker_table", "read-only after boot; superblocks by handle, each word of one CPU"),
     Field("nr_memcg_handles", "read-only after boot"),
@@ -72,6 +78,15 @@ class Event(IntEnum):
     BITS_SET = 17
     BITS_CLEARED = 18
     MEMCGS_FREED = 19
+    ID_NODES = 20
+
+
+class MapKind(IntEnum):
+    """What the design keeps for a memcg and node (mm/shrinker_map.py)."""
+
+    BITS = 0
+    WITH_DEFERRED = 1
+    UNITS = 2
 
 
 GROWTH_HISTOGRAM = 15
@@ -117,9 +132,25 @@ def mm_state(mem: Any) -> int:
 
 
 @compiled
+def switched(mem: Any, switch: int) -> int:
+    """Whether this run differs from its design in this respect; switches.py says what each does."""
+    return read_once(mem, mm_state(mem) + MM.switches) & switch
+
+
+@compiled
 def fatal_signal_pending(mem: Any) -> int:
     """Whether the run is being stopped: loops without an end of their own leave (kernel: the same name)."""
     return 1 if read_once(mem, HEADER.phase) == Phase.STOP else 0
+
+
+@out_of_line
+def sleep_until(mem: Any, when: int) -> int:
+    """Sleep until a time on the clock, or until the run is stopped; 0."""
+    phase = read_once(mem, HEADER.phase)
+    while phase != Phase.STOP and clock_ns() < when:
+        wait_while(mem, HEADER.phase, phase, when, UNINTERRUPTIBLE)
+        phase = read_once(mem, HEADER.phase)
+    return 0
 
 
 @compiled

@@ -11,7 +11,7 @@ Lock order: s_umount, then the locks of the design; sb_lock (a spinlock) innermo
 from typing import Any
 
 from shmreclaim.lib.list_head import list_del_init, list_empty, list_init, list_next
-from shmreclaim.machine.atomics import fetch_add_relaxed, read_once, write_once, xchg_relaxed
+from shmreclaim.machine.atomics import clock_ns, fetch_add_relaxed, read_once, write_once, xchg_relaxed
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, Violation, count_event, violation
 from shmreclaim.machine.layout import Field, record
@@ -26,7 +26,7 @@ from shmreclaim.mm.list_lru import (
 from shmreclaim.mm.memcg import css_put, page_counter_uncharge
 from shmreclaim.mm.shrinker import SHRINK_EMPTY, SHRINK_STOP, SHRINKER
 from shmreclaim.mm.slab import block_lines, kfree
-from shmreclaim.mm.state import GFP_FS, MM, Event, mm_state
+from shmreclaim.mm.state import GFP_FS, MM, Event, mm_state, sleep_until
 from shmreclaim.sync.lockdep import LOCK
 from shmreclaim.sync.rwsem import down_read_trylock, up_read
 
@@ -45,6 +45,7 @@ SUPERBLOCK = record(
     Field("link", "under sb_lock; on MM.superblocks", 2, line=True),
     Field("born", "atomic; SB_BORN: set up, objects may be counted"),
     Field("handle", "read-only after init; its number in the workload"),
+    Field("scan_ns", "read-only after init; how long each scan sleeps, negative if it gives up"),
 )
 assert SUPERBLOCK.shrinker == 0  # a shrinker is its superblock (kernel: container_of)
 
@@ -112,8 +113,8 @@ def super_cache_count(mem: Any, cpu: int, sb: int) -> int:
     sc = shrink_control(cpu)
     nid = read_once(mem, sc + SHRINK_CONTROL.nid)
     memcg = read_once(mem, sc + SHRINK_CONTROL.memcg)
-    total = list_lru_count_one(mem, sb + SUPERBLOCK.dentries, nid, memcg)
-    total += list_lru_count_one(mem, sb + SUPERBLOCK.inodes, nid, memcg)
+    total = list_lru_count_one(mem, cpu, sb + SUPERBLOCK.dentries, nid, memcg)
+    total += list_lru_count_one(mem, cpu, sb + SUPERBLOCK.inodes, nid, memcg)
     if total == 0 and read_once(mem, mm_state(mem) + MM.has_shrink_empty):
         return SHRINK_EMPTY
     return total
@@ -125,13 +126,17 @@ def super_cache_scan(mem: Any, cpu: int, sb: int) -> int:
     sc = shrink_control(cpu)
     if read_once(mem, sc + SHRINK_CONTROL.gfp) & GFP_FS == 0:
         return SHRINK_STOP
-    if not down_read_trylock(mem, cpu, sb + SUPERBLOCK.s_umount):
+    scan_ns = read_once(mem, sb + SUPERBLOCK.scan_ns)
+    if scan_ns < 0 or not down_read_trylock(mem, cpu, sb + SUPERBLOCK.s_umount):
         return SHRINK_STOP
+    if scan_ns:
+        sleep_until(mem, clock_ns() + scan_ns)
+    fetch_add_relaxed(mem, sb + SHRINKER.nr_scans, 1)
     nid = read_once(mem, sc + SHRINK_CONTROL.nid)
     memcg = read_once(mem, sc + SHRINK_CONTROL.memcg)
     n = read_once(mem, sc + SHRINK_CONTROL.nr_to_scan)
-    dentries = list_lru_count_one(mem, sb + SUPERBLOCK.dentries, nid, memcg)
-    inodes = list_lru_count_one(mem, sb + SUPERBLOCK.inodes, nid, memcg)
+    dentries = list_lru_count_one(mem, cpu, sb + SUPERBLOCK.dentries, nid, memcg)
+    inodes = list_lru_count_one(mem, cpu, sb + SUPERBLOCK.inodes, nid, memcg)
     total = dentries + inodes + 1
     head = sc + SHRINK_CONTROL.dispose
     list_init(mem, head)

@@ -26,6 +26,7 @@ from shmreclaim.mm.shrinker import (
     scan_delta,
     scan_target,
 )
+from shmreclaim.mm.shrinker_map import add_nr_deferred, map_clear_bit, map_set_bit, xchg_nr_deferred
 from shmreclaim.mm.state import (
     DEF_PRIORITY,
     GFP_KERNEL,
@@ -36,9 +37,12 @@ from shmreclaim.mm.state import (
     Upcall,
     fatal_signal_pending,
     mm_state,
+    switched,
 )
 from shmreclaim.mm.superblock import SHRINK_CONTROL, shrink_control, super_cache_count, super_cache_scan
 from shmreclaim.mm.zone import ZONE, zone_free, zone_of
+from shmreclaim.switches import Switch
+from shmreclaim.sync.rwsem import down_read, down_read_trylock, rwsem_is_contended
 
 DROP_SLAB_MIN = 10
 """drop_caches goes on while a round frees more than this."""
@@ -51,8 +55,8 @@ DROP_SLAB_MIN = 10
 def do_shrink_slab(mem: Any, cpu: int, shrinker: int, memcg: int, priority: int, deferred: int) -> int:
     """Let one shrinker free its share; objects freed, or SHRINK_EMPTY. gfp and nid are in the shrink_control.
 
-    `deferred` is the word that holds what it owes. Like the kernel, a concurrent walker sees no debt while
-    this one works it off: the word is taken to zero first.
+    `deferred` is the word that holds what it owes, 0 for the one in the memcg's map. Like the kernel, a concurrent
+    walker sees no debt while this one works it off: the word is taken to zero first.
     """
     sc = shrink_control(cpu)
     magic = read_once(mem, shrinker + SHRINKER.magic)
@@ -63,7 +67,7 @@ def do_shrink_slab(mem: Any, cpu: int, shrinker: int, memcg: int, priority: int,
     if freeable in (0, SHRINK_EMPTY):
         return freeable
     era = read_once(mem, mm_state(mem) + MM.arithmetic)
-    owed = xchg_relaxed(mem, deferred, 0)
+    owed = _take_owed(mem, cpu, shrinker, deferred)
     batch = read_once(mem, shrinker + SHRINKER.batch)
     batch = batch if batch else SHRINK_BATCH
     delta = scan_delta(era, freeable, priority, read_once(mem, shrinker + SHRINKER.seeks), batch)
@@ -71,8 +75,26 @@ def do_shrink_slab(mem: Any, cpu: int, shrinker: int, memcg: int, priority: int,
     freed = _scan_batches(mem, cpu, shrinker, freeable, target, batch)
     carry = scan_carry(era, freeable, owed, delta, target - read_once(mem, sc + SHRINK_CONTROL.nr_to_scan))
     if carry:
-        fetch_add_relaxed(mem, deferred, carry)
+        _owe(mem, cpu, shrinker, deferred, carry)
     return freed
+
+
+@compiled
+def _take_owed(mem: Any, cpu: int, shrinker: int, deferred: int) -> int:
+    if deferred:
+        return xchg_relaxed(mem, deferred, 0)
+    sc = shrink_control(cpu)
+    memcg, nid = read_once(mem, sc + SHRINK_CONTROL.memcg), read_once(mem, sc + SHRINK_CONTROL.nid)
+    return xchg_nr_deferred(mem, cpu, memcg, nid, read_once(mem, shrinker + SHRINKER.id))
+
+
+@compiled
+def _owe(mem: Any, cpu: int, shrinker: int, deferred: int, nr: int) -> int:
+    if deferred:
+        return fetch_add_relaxed(mem, deferred, nr)
+    sc = shrink_control(cpu)
+    memcg, nid = read_once(mem, sc + SHRINK_CONTROL.memcg), read_once(mem, sc + SHRINK_CONTROL.nid)
+    return add_nr_deferred(mem, cpu, memcg, nid, read_once(mem, shrinker + SHRINKER.id), nr)
 
 
 @compiled
@@ -91,6 +113,51 @@ def _scan_batches(mem: Any, cpu: int, shrinker: int, freeable: int, target: int,
         freed += outcome
         left -= read_once(mem, sc + SHRINK_CONTROL.nr_scanned)
     write_once(mem, sc + SHRINK_CONTROL.nr_to_scan, left)
+    return freed
+
+
+# --- what designs share of their walks --------------------------------------------------------------
+
+
+@compiled
+def begin_walk(mem: Any, cpu: int, sem: int) -> int:
+    """Take the lock of the shrinkers for a walk, if it is to be had at once (I9); return whether."""
+    if down_read_trylock(mem, cpu, sem):
+        return 1
+    if switched(mem, Switch.BLOCKING_RECLAIM):
+        down_read(mem, cpu, sem)
+        return 1
+    count_event(mem, cpu, Event.TRYLOCK_FAILED, 1)
+    return 0
+
+
+@compiled
+def must_leave(mem: Any, cpu: int, sem: int) -> int:
+    """Whether a writer waits for those who walk under `sem` to leave."""
+    if not rwsem_is_contended(mem, sem):
+        return 0
+    count_event(mem, cpu, Event.BAILED_OUT, 1)
+    return 1
+
+
+@out_of_line
+def shrink_bit(mem: Any, cpu: int, shrinker: int, memcg: int, number: int, priority: int, deferred: int) -> int:
+    """One set bit: ask its shrinker; if that is empty, clear the bit, and ask once more (P20). Objects freed."""
+    freed = do_shrink_slab(mem, cpu, shrinker, memcg, priority, deferred)
+    if freed != SHRINK_EMPTY:
+        return freed
+    nid = read_once(mem, shrink_control(cpu) + SHRINK_CONTROL.nid)
+    late = switched(mem, Switch.COUNT_FIRST)
+    if not late:
+        map_clear_bit(mem, cpu, memcg, nid, number)
+    count_event(mem, cpu, Event.EMPTY_PROBES, 1)
+    if not switched(mem, Switch.NO_RECOUNT):
+        freed = do_shrink_slab(mem, cpu, shrinker, memcg, priority, deferred)
+    if late and freed == SHRINK_EMPTY:
+        map_clear_bit(mem, cpu, memcg, nid, number)
+    if freed == SHRINK_EMPTY:
+        return 0
+    map_set_bit(mem, cpu, memcg, nid, number)
     return freed
 
 

@@ -10,7 +10,9 @@ tried anywhere):
 | list_lrus_mutex | the list of all list_lrus | offline drains them, mount adds one |
 | bitmap_rwsem | ids and capacity (tkhai_v1) | held while maps grow |
 | shrinker_rwsem | the shrinkers | reclaim only tries it |
-| map_mutex | growth of maps (davydov, v4_19) | innermost: held while maps are allocated |
+| map_mutex | growth of maps (davydov, v4_19) | innermost of these: held while maps are allocated |
+| shrinker_mutex | what changes the shrinkers (v6_4_srcu, v6_7) | reclaim never takes it |
+| srcu_gp_mutex | SRCU's grace period (v6_4_srcu) | held while it runs, with no other of these inside |
 
 Spinlocks (wait_lock, node locks, slab locks) nest inside all of these and never in each other, but for
 a node's lock, inside which memory is given back.
@@ -48,6 +50,8 @@ class LockClass(IntEnum):
     BITMAP_RWSEM = 4
     SHRINKER_RWSEM = 5
     MAP_MUTEX = 6
+    SHRINKER_MUTEX = 7
+    SRCU_GP_MUTEX = 8
 
 
 READ, WRITE = 0, 1

@@ -9,8 +9,8 @@ stores it late only looks older than it is, and is waited for in vain but not fo
 Nobody drives grace periods: every updater looks at the CPUs itself, so no death can stop them but
 that of a reader.
 
-P7  rcu_read_lock() full barrier between its store and the reader's loads; pairs with the full barrier in
-    rcu_start() between the updater's unpublishing store and its looking at the CPUs:
+P7  enter_section() full barrier between its store and the reader's loads; pairs with the full barrier in
+    start_grace_period() between the updater's unpublishing store and its looking at the CPUs:
 
         reader                            updater
         cpu.rcu = seq                     pointer = NULL
@@ -19,10 +19,10 @@ P7  rcu_read_lock() full barrier between its store and the reader's loads; pairs
 
     Forbidden: the reader sees the old pointer and the updater sees 0.
     (litmus: test_P7_a_grace_period_waits_for_a_reader_that_saw_the_old_pointer)
-P8  rcu_read_unlock() releases the reader's accesses to the updater's acquiring look at its word.
+P8  leave_section() releases the reader's accesses to the updater's acquiring look at its word.
     (litmus: test_P8_nothing_of_a_read_section_leaks_past_its_grace_period)
-P9  rcu_read_unlock() full barrier between its store of 0 and its look at rcu_waiters; pairs with
-    synchronize_rcu() raising rcu_waiters before it looks: the last of them sees the other and no
+P9  leave_section() full barrier between its store of 0 and its look at the waiters; pairs with
+    _wait_for_reader() raising them before it looks: the last of them sees the other and no
     wake-up is lost.   (litmus: test_P9_a_grace_period_that_sleeps_is_woken)
 Limits: read sections may nest; they must not sleep for longer than one cares to wait.
 """
@@ -42,74 +42,104 @@ MAX_PENDING = 64
 """Callbacks a CPU lets pile up before it waits for a grace period itself."""
 
 
+# --- what RCU and SRCU share: a word of each CPU, a sequence, and how many updaters sleep ---------
+
+
+@compiled
+def enter_section(mem: Any, word: int, seq: int) -> int:
+    """Say in this CPU's word that it is inside since the sequence of this moment."""
+    return xchg(mem, word, read_once(mem, seq) + 1)  # P7: pairs with start_grace_period()
+
+
+@compiled
+def leave_section(mem: Any, word: int, waiters: int) -> int:
+    """Say in this CPU's word that it is outside; wake a grace period that sleeps for it."""
+    xchg(mem, word, 0)  # P8, P9: pairs with _sees_older(), _wait_for_reader()
+    if read_once(mem, waiters):
+        futex_wake(mem, word, EVERYBODY)
+    return 0
+
+
+@compiled
+def start_grace_period(mem: Any, seq: int) -> int:
+    """Take the next number; everything unpublished before is covered by it."""
+    return fetch_add(mem, seq, 1) + 2  # P7: pairs with enter_section()
+
+
+@compiled
+def _sees_older(mem: Any, word: int, number: int) -> int:
+    """The word of a CPU that is inside since before grace period `number`; 0 if it is not."""
+    seen = load_acquire(mem, word)  # P8: pairs with leave_section()
+    return seen if seen != 0 and seen < number else 0
+
+
+@out_of_line
+def wait_for_readers(mem: Any, cpu: int, field: int, waiters: int, number: int) -> int:
+    """Wait until no CPU's word, at `field` of its slot, says that it is inside since before `number`."""
+    word = read_once(mem, HEADER.cpus) + field
+    for _ in range(read_once(mem, HEADER.nr_cpus)):
+        if _sees_older(mem, word, number):
+            _wait_for_reader(mem, cpu, word, waiters, number)
+        word += read_once(mem, HEADER.cpu_stride)
+    return 0
+
+
+@compiled
+def _wait_for_reader(mem: Any, cpu: int, word: int, waiters: int, number: int) -> int:
+    begin_wait(mem, cpu, word)
+    fetch_add(mem, waiters, 1)  # P9: pairs with leave_section()
+    seen = _sees_older(mem, word, number)
+    while seen:
+        wait_while(mem, word, seen, 0, UNINTERRUPTIBLE)
+        seen = _sees_older(mem, word, number)
+    fetch_add_relaxed(mem, waiters, -1)
+    return end_wait(mem, cpu)
+
+
+# --- RCU --------------------------------------------------------------------------------------------
+
+
 @compiled
 def rcu_read_lock(mem: Any, cpu: int) -> int:
     """Enter a read section: what was published stays allocated until the matching unlock."""
     nesting = read_once(mem, cpu + CPU.rcu_nesting)
     write_once(mem, cpu + CPU.rcu_nesting, nesting + 1)
     if nesting == 0:
-        xchg(mem, cpu + CPU.rcu, read_once(mem, HEADER.rcu_seq) + 1)  # P7: pairs with rcu_start()
+        enter_section(mem, cpu + CPU.rcu, HEADER.rcu_seq)
     return 0
 
 
 @compiled
 def rcu_read_unlock(mem: Any, cpu: int) -> int:
-    """Leave a read section; wake a grace period that sleeps for it."""
+    """Leave a read section."""
     nesting = read_once(mem, cpu + CPU.rcu_nesting) - 1
     write_once(mem, cpu + CPU.rcu_nesting, nesting)
     if nesting == 0:
-        xchg(mem, cpu + CPU.rcu, 0)  # P8, P9: pairs with rcu_is_over(), synchronize_rcu()
-        if read_once(mem, HEADER.rcu_waiters):
-            futex_wake(mem, cpu + CPU.rcu, EVERYBODY)
+        leave_section(mem, cpu + CPU.rcu, HEADER.rcu_waiters)
     return 0
 
 
 @compiled
 def rcu_start(mem: Any) -> int:
     """Start a grace period; returns its number. Everything unpublished before is covered by it."""
-    return fetch_add(mem, HEADER.rcu_seq, 1) + 2  # P7: pairs with rcu_read_lock()
-
-
-@compiled
-def _sees_older(mem: Any, slot: int, number: int) -> int:
-    """The word of a CPU that is inside since before grace period `number`; 0 if it is not."""
-    word = load_acquire(mem, slot + CPU.rcu)  # P8: pairs with rcu_read_unlock()
-    return word if word != 0 and word < number else 0
+    return start_grace_period(mem, HEADER.rcu_seq)
 
 
 @out_of_line
 def rcu_is_over(mem: Any, number: int) -> int:
     """Whether every reader that was inside when grace period `number` started has left."""
-    slot = read_once(mem, HEADER.cpus)
+    word = read_once(mem, HEADER.cpus) + CPU.rcu
     for _ in range(read_once(mem, HEADER.nr_cpus)):
-        if _sees_older(mem, slot, number):
+        if _sees_older(mem, word, number):
             return 0
-        slot += read_once(mem, HEADER.cpu_stride)
+        word += read_once(mem, HEADER.cpu_stride)
     return 1
 
 
 @out_of_line
 def synchronize_rcu(mem: Any, cpu: int) -> int:
     """Wait until every read section that began before has ended; not to be called inside one."""
-    number = rcu_start(mem)
-    slot = read_once(mem, HEADER.cpus)
-    for _ in range(read_once(mem, HEADER.nr_cpus)):
-        if _sees_older(mem, slot, number):
-            _wait_for_reader(mem, cpu, slot, number)
-        slot += read_once(mem, HEADER.cpu_stride)
-    return 0
-
-
-@compiled
-def _wait_for_reader(mem: Any, cpu: int, slot: int, number: int) -> int:
-    begin_wait(mem, cpu, slot + CPU.rcu)
-    fetch_add(mem, HEADER.rcu_waiters, 1)  # P9: pairs with rcu_read_unlock()
-    word = _sees_older(mem, slot, number)
-    while word:
-        wait_while(mem, slot + CPU.rcu, word, 0, UNINTERRUPTIBLE)
-        word = _sees_older(mem, slot, number)
-    fetch_add_relaxed(mem, HEADER.rcu_waiters, -1)
-    return end_wait(mem, cpu)
+    return wait_for_readers(mem, cpu, CPU.rcu, HEADER.rcu_waiters, rcu_start(mem))
 
 
 @compiled

@@ -6,7 +6,7 @@ that mean the same in every design and every run. Handle 0 of the memcgs is the 
 
 | op | memcg | shrinker | nid | count | arg |
 |---|---|---|---|---|---|
-| register | memcg that pays | handle to make | - | - | 1 if memcg-aware, else 0 |
+| register | memcg that pays | handle to make | - | ns a scan sleeps; -1: it gives up | 1 if memcg-aware, else 0 |
 | unregister | - | handle | - | - | - |
 | memcg_online | handle to make | - | - | limit in pages, 0 for none | handle of the parent |
 | memcg_offline | handle | - | - | - | - |

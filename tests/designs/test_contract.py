@@ -25,14 +25,17 @@ from shmreclaim.workload.ops import Op
 from tests.designs.rows import LIFE, MIXED
 from tests.emulated import Emulated, add, delete, differences, drop, mkdir, mount, rmdir, shrink, touch, umount
 
-WITH_MAPS = ("tkhai_v1", "davydov")
-ROOT_HAS_A_MAP = ("tkhai_v1",)
-UNAWARE_PASS = {"no_map": "none", "tkhai_v1": "none", "davydov": "root"}
+WITH_MAPS = tuple(name for name in NAMES if name != "no_map")
+ROOT_HAS_A_MAP = ("tkhai_v1", "v5_13", "v6_4_srcu", "v6_7")
+KEEPS_ITS_BITS = ("v6_7",)
+"""Growth moves no bit, so it sets none: units stay where they are."""
+UNAWARE_PASS = {name: "none" if name in ("no_map", "tkhai_v1") else "root" for name in NAMES}
+BY_WORDS = {1: 1, 8: 1, 9: 1, 64: 1, 65: 2, 130: 3}
 GROWTHS = {
     # mounts: how often the maps grow to hold them
     "no_map": {1: 0, 8: 0, 9: 0, 64: 0, 65: 0, 130: 0},
     "tkhai_v1": {1: 1, 8: 1, 9: 2, 64: 4, 65: 5, 130: 6},  # 8, doubling
-    "davydov": {1: 1, 8: 1, 9: 1, 64: 1, 65: 2, 130: 3},  # 64 at a time
+    **dict.fromkeys(NAMES[2:], BY_WORDS),  # 64 at a time
 }
 
 
@@ -325,7 +328,7 @@ def test_I7_a_registration_that_fails_leaves_nothing(kernel: Emulated, before: i
     kept = taken(kernel)
     failures = 0
     for _ in budgets(kernel, node):
-        sb = kernel.call(mount_superblock, kernel.cpus[0], 200, 1)
+        sb = kernel.call(mount_superblock, kernel.cpus[0], 200, 1, 0)
         kernel.stop_reclaiming(yes=False)
         if sb >= 0:
             break
@@ -384,7 +387,7 @@ def test_growth_that_failed_halfway_goes_on_where_it_stopped(mapped: Emulated) -
     halfway: list[int] = []
     for _ in budgets(mapped, 0):
         mapped.call(rcu_read_lock, mapped.cpus[3])  # or the memory of a replaced map would do for the next
-        sb = mapped.call(mount_superblock, mapped.cpus[0], 200, 1)
+        sb = mapped.call(mount_superblock, mapped.cpus[0], 200, 1, 0)
         mapped.call(rcu_read_unlock, mapped.cpus[3])
         mapped.stop_reclaiming(yes=False)
         if sb > 0:

@@ -66,7 +66,7 @@ def test_I4_what_was_published_before_growth_is_found_when_growth_fails(kernel: 
     for lines in range(room):
         kernel.leave(lines)
         kernel.stop_reclaiming()
-        sb = kernel.call(mount_superblock, kernel.cpus[0], 0, 1)
+        sb = kernel.call(mount_superblock, kernel.cpus[0], 0, 1, 0)
         kernel.stop_reclaiming(yes=False)
         verdicts |= {text.split(":")[0] for text in kernel.oracles()}
         kernel.leave(room)

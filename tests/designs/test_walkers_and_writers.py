@@ -123,7 +123,7 @@ def test_I5_unregistering_waits_for_every_walker(kernel: Emulated, hands: Hands,
 def test_registering_waits_for_a_walker_too(kernel: Emulated, hands: Hands, let_go: Callable[[], int]) -> None:
     """Registration may block on reclaim; it is complete when the walker has left."""
     sem = kernel.field_of_design("shrinker_rwsem")
-    hands.start(WRITER, mount_superblock, MOUNTS, 1)
+    hands.start(WRITER, mount_superblock, MOUNTS, 1, 0)
     hands.until_queued(sem, WRITER)
     let_go()
     hands.result(WALKER)

@@ -206,7 +206,9 @@ class ListLruMachine(RuleBasedStateMachine):
     def count(self, k: int, nid: int) -> None:
         """What a dying memcg counts is its heir's."""
         memcg = self.alive(k)
-        assert self.kernel.call(list_lru_count_one, self.lru, nid, memcg.at) == len(self.list_of(memcg, nid))
+        assert self.kernel.call(list_lru_count_one, self.kernel.cpus[0], self.lru, nid, memcg.at) == len(
+            self.list_of(memcg, nid)
+        )
 
     @invariant()
     def I12_counts_are_lengths_and_order_is_kept(self) -> None:

@@ -29,7 +29,7 @@ def test_all_objects_of_a_shrinker_that_knows_no_memcg_are_on_one_list(kernel: E
     """Whosever they are; offline has nothing to move."""
     kernel.play([mount(0, 0), mkdir(1), mkdir(2, 1), add(0, 0, 1), add(1, 0, 2), add(2, 0, 4)])
     lru, root = dentries(kernel, 0), kernel.memcg(0)
-    assert [kernel.call(list_lru_count_one, lru, 0, kernel.memcg(k)) for k in (0, 1, 2)] == [7, 7, 7]
+    assert [kernel.call(list_lru_count_one, kernel.cpus[0], lru, 0, kernel.memcg(k)) for k in (0, 1, 2)] == [7, 7, 7]
     assert kernel.call(list_lru_drain, kernel.cpus[0], lru, 0, kernel.memcg(2), root) == 0
     kernel.play([rmdir(2)])
     assert len(kernel.items(kernel.lru_one(lru, 0, root))) == 7

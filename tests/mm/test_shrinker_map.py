@@ -8,20 +8,15 @@ from hypothesis import given, settings
 
 from shmreclaim.machine.cpu import CPU, Violation
 from shmreclaim.machine.histogram import HISTOGRAM
-from shmreclaim.mm.shrinker_map import (
-    MAP,
+from shmreclaim.mm.map_memory import (
     map_alloc,
-    map_clear_bit,
     map_grow,
-    map_next_bit,
-    map_of,
-    map_publish,
     map_replace,
-    map_set_bit,
     maps_alloc_online,
     maps_free,
     note_growth,
 )
+from shmreclaim.mm.shrinker_map import MAP, map_clear_bit, map_next_bit, map_of, map_publish, map_set_bit
 from shmreclaim.mm.slab import kfree, rcu_do_batch
 from shmreclaim.mm.state import GFP_KERNEL, GROWTH_HISTOGRAM, Event
 from shmreclaim.sync.rcu import rcu_read_lock, rcu_read_unlock

@@ -94,10 +94,10 @@ class Script:
         """Draw a node."""
         return self.below(self._nodes)
 
-    def register(self, memcg: int = 0, aware: bool = True) -> int:
-        """Register a shrinker that `memcg` pays for; return its handle."""
+    def register(self, memcg: int = 0, aware: bool = True, scan_ns: int = 0) -> int:
+        """Register a shrinker that `memcg` pays for; return its handle. Its scans sleep `scan_ns`, or give up (-1)."""
         shrinker = self._handles.shrinker()
-        self._rows.append(_Row(Op.REGISTER, memcg=memcg, shrinker=shrinker, arg=int(aware)))
+        self._rows.append(_Row(Op.REGISTER, memcg=memcg, shrinker=shrinker, amount=scan_ns, arg=int(aware)))
         return shrinker
 
     def unregister(self, shrinker: int) -> None:
