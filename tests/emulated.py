@@ -31,6 +31,7 @@ from shmreclaim.mm.shrinker import SHRINKER
 from shmreclaim.mm.shrinker_map import MAP, UNIT
 from shmreclaim.mm.state import GFP_KERNEL, LINES_PER_PAGE, MM, Event, MapKind, Phase, Upcall
 from shmreclaim.mm.zone import ZONE
+from shmreclaim.sync.srcu import SRCU
 from shmreclaim.workload.ops import OP_DTYPE, Op, make_stream
 from tests.sync.crew import Crew
 
@@ -311,6 +312,8 @@ class Emulated:
                 k = [f.name for f in layout.fields].index(name)
                 at = cpu + layout.offsets[k] - start
                 words[at : at + layout.fields[k].words] = 0
+        if self.design == "v6_4_srcu":
+            words[self.field_of_design("srcu") + SRCU.ended - start] = 0
         return words
 
     def counts(self) -> list[list[int]]:

@@ -61,6 +61,8 @@ def do_shrink_slab(mem: Any, cpu: int, shrinker: int, memcg: int, priority: int,
     sc = shrink_control(cpu)
     magic = read_once(mem, shrinker + SHRINKER.magic)
     expect(mem, cpu, magic == SHRINKER_ALIVE, Violation.USE_AFTER_FREE, shrinker, magic)  # I1
+    if magic != SHRINKER_ALIVE:
+        return 0  # what it points to is somebody else's by now
     write_once(mem, sc + SHRINK_CONTROL.memcg, memcg if memcg else root_memcg(mem))
     count_event(mem, cpu, Event.SHRINKER_CALLS, 1)
     freeable = super_cache_count(mem, cpu, shrinker)

@@ -23,6 +23,16 @@ def design(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+WITH_RWSEM = NAMES[:5]
+"""Designs whose walks hold shrinker_rwsem for read."""
+
+
+@pytest.fixture(params=WITH_RWSEM)
+def design_with_rwsem(request: pytest.FixtureRequest) -> str:
+    """Run the test for every design whose walks take a lock."""
+    return str(request.param)
+
+
 @pytest.fixture
 def kernel(design: str, execution: str) -> Iterator[Emulated]:
     """A kernel with the design in it."""

@@ -1,14 +1,17 @@
 """Real processes, one interleaving each: a walker stands still in a scan while somebody registers or unregisters."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from shmreclaim.designs.v6_7 import unregister_shrinker
 from shmreclaim.machine.compile import plain
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.mm.list_lru import LIST_LRU, LRU_NODE
 from shmreclaim.mm.mount import mount as mount_superblock
 from shmreclaim.mm.mount import unmount
+from shmreclaim.mm.shrinker import SHRINKER
 from shmreclaim.mm.state import GFP_KERNEL, Event
 from shmreclaim.mm.superblock import SUPERBLOCK, superblock_lru
 from shmreclaim.mm.vmscan import shrink_slab
@@ -23,11 +26,18 @@ WALKER, WRITER, TEST = 1, 2, 4
 """CPUs of the processes, and the one that the test itself plays."""
 
 
-@pytest.fixture
-def kernel(design: str) -> Iterator[Emulated]:
+@contextlib.contextmanager
+def populated(design: str) -> Iterator[Emulated]:
     """Memcg 1 has objects on every superblock; compiled, for processes."""
     with Emulated(design, "compiled") as kernel:
         kernel.play([mkdir(1), *(mount(k) for k in range(MOUNTS)), *(add(1, k, 5) for k in range(MOUNTS))])
+        yield kernel
+
+
+@pytest.fixture
+def kernel(design_with_rwsem: str) -> Iterator[Emulated]:
+    """A populated kernel whose walks hold shrinker_rwsem."""
+    with populated(design_with_rwsem) as kernel:
         yield kernel
 
 
@@ -133,3 +143,53 @@ def test_registering_waits_for_a_walker_too(kernel: Emulated, hands: Hands, let_
     kernel.play([add(1, MOUNTS, 3), shrink(1)])
     assert kernel.mm("nr_objects") == 0
     assert kernel.oracles() == []
+
+
+# --- the same without a lock ---------------------------------------------------------------------------
+
+
+def test_I1_under_srcu_unregistering_waits_for_every_walker(compiled_once: None) -> None:
+    """Also for one that is at another shrinker, and that makes way as soon as it has done with it."""
+    with populated("v6_4_srcu") as kernel, Hands(kernel) as hands:
+        let_go = stand_still(kernel, hands)
+        hands.start(WRITER, unmount, kernel.sb(3))
+        awaited = kernel.cpus[WRITER - 1] + CPU.wait_for
+        until(lambda: kernel.word(awaited) == kernel.cpus[WALKER - 1] + CPU.srcu, "the writer to wait for the walker")
+        let_go()
+        assert hands.result(WALKER) == 5 * (MOUNTS - 1)
+        hands.finish()
+        kernel.set_word(kernel.mm("shrinker_table") + 3, 0)
+        assert kernel.event(Event.BAILED_OUT) == 0  # it went on where it was
+        assert kernel.oracles() == []
+
+
+def test_I1_with_references_unregistering_waits_for_nobody_elses_users(compiled_once: None) -> None:
+    """A walker stands in the scan of one shrinker, another is unmounted meanwhile; the walker's own has to wait."""
+    with populated("v6_7") as kernel, Hands(kernel) as hands:
+        let_go = stand_still(kernel, hands)
+        hands.start(WRITER, unmount, kernel.sb(3))
+        assert hands.result(WRITER) == 0
+        kernel.set_word(kernel.mm("shrinker_table") + 3, 0)
+        hands.start(WRITER, unregister_shrinker, kernel.sb(0), 0, 0, 0)
+        done = kernel.sb(0) + SHRINKER.done
+        until(lambda: kernel.word(kernel.cpus[WRITER - 1] + CPU.wait_for) == done, "the writer to wait for the scan")
+        let_go()
+        assert hands.result(WALKER) == 5 * (MOUNTS - 1)
+        assert hands.result(WRITER) == 0
+        assert kernel.word(kernel.sb(0) + SHRINKER.refcount) == 0
+
+
+@pytest.mark.parametrize("design", ["v6_4_srcu", "v6_7"])
+def test_registering_waits_for_no_walker(design: str, compiled_once: None) -> None:
+    """Nor do walkers for it."""
+    with populated(design) as kernel, Hands(kernel) as hands:
+        let_go = stand_still(kernel, hands)
+        hands.start(WRITER, mount_superblock, MOUNTS, 1, 0)
+        sb = hands.result(WRITER)
+        assert sb > 0
+        kernel.set_word(kernel.mm("shrinker_table") + MOUNTS, sb)
+        let_go()
+        assert hands.result(WALKER) == 5 * MOUNTS
+        kernel.play([add(1, MOUNTS, 3), shrink(1)])
+        assert kernel.mm("nr_objects") == 0
+        assert kernel.oracles() == []
