@@ -64,11 +64,23 @@ def test_the_cpus_run_at_the_same_time() -> None:
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("design", NAMES)
+@pytest.mark.parametrize("design", NAMES[:5])
 def test_readers_without_end_make_trylocks_fail(design: str) -> None:
     """Somewhere in a few runs of `starvation`: CPUs do meet."""
     workload = load("starvation", 4)
     assert any(play(workload, design).reclaim.trylock_failed for _ in range(SOME_RUNS))
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("design", ["v6_4_srcu+srcu_gp_us=100", "v6_7"])
+def test_walks_without_a_lock_never_fail(design: str) -> None:
+    """The same workload, as many runs as the others need at most to fail."""
+    workload = load("starvation", 4)
+    for _ in range(3):
+        record = play(workload, design)
+        _nothing_is_broken(record)
+        assert record.reclaim.trylock_failed == 0
+        assert record.reclaim.passes > 0
 
 
 @pytest.mark.stress

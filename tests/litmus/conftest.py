@@ -1,4 +1,4 @@
-"""What the litmus tests share: two CPUs and a table between them."""
+"""What the litmus tests share: a few CPUs and a table between them."""
 
 from collections.abc import Iterator
 
@@ -10,8 +10,8 @@ from tests.sync.crew import Crew
 
 @pytest.fixture
 def crew() -> Iterator[Crew]:
-    """Two CPUs to be played by processes."""
-    with Crew(2) as crew:
+    """Three CPUs to be played by processes: two sides, and one that disturbs."""
+    with Crew(3) as crew:
         yield crew
 
 

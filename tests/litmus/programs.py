@@ -28,9 +28,10 @@ from shmreclaim.mm.memcg import MEMCG, NODEINFO, css_online, nodeinfo
 from shmreclaim.sync.completion import complete, wait_for_completion
 from shmreclaim.sync.mutex import mutex_lock, mutex_unlock
 from shmreclaim.sync.rcu import rcu_is_over, rcu_read_lock, rcu_read_unlock, rcu_start, synchronize_rcu
-from shmreclaim.sync.refcount import refcount_dec_and_test
+from shmreclaim.sync.refcount import refcount_dec_and_test, refcount_inc_not_zero_acquire, refcount_set_release
 from shmreclaim.sync.rwsem import down_read, down_write, downgrade_write, up_read, up_write
 from shmreclaim.sync.spinlock import spin_lock, spin_unlock
+from shmreclaim.sync.srcu import srcu_read_lock, srcu_read_unlock, synchronize_srcu
 from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE, grant, wait_for_wake, wait_while, wake_cpus
 
 TABLE = record(
@@ -246,7 +247,35 @@ def dropper(mem: Any, cpu: int, table: int, rounds: int, ref: int) -> int:
     return forbidden
 
 
-# --- P7, P8, P9: grace periods -----------------------------------------------------------------------
+@compiled
+def opener(mem: Any, cpu: int, table: int, rounds: int, ref: int) -> int:
+    """Fill two words, then let references be taken."""
+    for k in range(1, rounds + 1):
+        meet(mem, table, 4 * k - 2)
+        linger(k & 31)
+        write_once(mem, table + TABLE.x, k)
+        write_once(mem, table + TABLE.y, k)
+        refcount_set_release(mem, ref, 1)
+        meet(mem, table, 4 * k)
+        write_once(mem, ref, 0)
+    return 0
+
+
+@compiled
+def taker(mem: Any, cpu: int, table: int, rounds: int, ref: int) -> int:
+    """Take a reference if there is one, read both words. Forbidden: one is old."""
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        meet(mem, table, 4 * k - 2)
+        linger(k >> 5 & 63)
+        if refcount_inc_not_zero_acquire(mem, ref):
+            count_seen(mem, table)
+            forbidden += read_once(mem, table + TABLE.y) != k or read_once(mem, table + TABLE.x) != k
+        meet(mem, table, 4 * k)
+    return forbidden
+
+
+# --- P7, P8, P9, P25: grace periods -----------------------------------------------------------------------
 
 
 @compiled
@@ -325,6 +354,47 @@ def section_sleeper(mem: Any, cpu: int, table: int, rounds: int) -> int:
         linger((k & 31) * 16)
         rcu_read_unlock(mem, cpu)
     return 0
+
+
+@compiled
+def grace_periods(mem: Any, cpu: int, table: int, srcu: int) -> int:
+    """Ask for one grace period after the other until told to stop; how many there were."""
+    n = 0
+    while not load_acquire(mem, table + TABLE.early):
+        synchronize_srcu(mem, cpu, srcu)
+        n += 1
+    return n
+
+
+@compiled
+def asker(mem: Any, cpu: int, table: int, rounds: int, srcu: int) -> int:
+    """Change the pointer x, wait for a grace period of SRCU. Forbidden: one that began before covered it."""
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        linger(k & 31)
+        write_once(mem, table + TABLE.x, k)
+        synchronize_srcu(mem, cpu, srcu)
+        store_release(mem, table + TABLE.right, k)
+    return 0
+
+
+@compiled
+def srcu_reader(mem: Any, cpu: int, table: int, rounds: int, srcu: int) -> int:
+    """Enter, read the pointer x, stay a while. Forbidden: x was old, and who changed it did not wait for us."""
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        linger(k >> 5 & 63)
+        srcu_read_lock(mem, cpu)
+        old = read_once(mem, table + TABLE.x) != k
+        linger((k & 7) * 8)
+        over = load_acquire(mem, table + TABLE.right) == k
+        if old:
+            count_seen(mem, table)
+        forbidden += 1 if old and over else 0
+        srcu_read_unlock(mem, cpu)
+        await_word(mem, table + TABLE.right, k)
+    return forbidden
 
 
 # --- P11, P12, P13, P22, P23: what is published, and found -------------------------------------------

@@ -13,8 +13,10 @@ from shmreclaim.lib.bitmap import bitmap_fill
 from shmreclaim.lib.bitmap import test_bit as bit_is_set  # by its own name pytest would take it for a test
 from shmreclaim.machine.atomics import read_once, store_release, write_once
 from shmreclaim.machine.compile import compiled, entry_point
+from shmreclaim.machine.layout import HEADER
 from shmreclaim.mm.memcg import MEMCG
 from shmreclaim.mm.shrinker_map import MAP, map_clear_bit, map_of, map_publish, map_set_bit
+from shmreclaim.mm.state import MM
 from tests.litmus.programs import TABLE, await_word, count_seen, linger, meet
 from tests.sync.crew import Crew
 
@@ -29,7 +31,8 @@ COUNT_FIRST, CLEAR_FIRST = 0, 1
 
 @pytest.fixture
 def memcg(crew: Crew) -> int:
-    """A memcg, and a map of one word for it."""
+    """A memcg, and a map of one word for it, in a kernel that has nothing else."""
+    crew.arena.memory[HEADER.kernel] = crew.arena.allocate(MM.SIZE)
     memcg = crew.arena.allocate(MEMCG.SIZE)
     block = crew.arena.allocate(MAP.bits + 1)
     crew.arena.memory[block + MAP.nr_bits] = 64

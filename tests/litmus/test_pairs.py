@@ -12,6 +12,7 @@ from shmreclaim.machine.tasks import SLOT_WORDS
 from shmreclaim.mm.memcg import MEMCG
 from shmreclaim.sync.mutex import mutex_init
 from shmreclaim.sync.rwsem import rwsem_init
+from shmreclaim.sync.srcu import SRCU, init_srcu
 from tests.litmus import programs
 from tests.litmus.programs import TABLE
 from tests.sync.crew import Crew
@@ -102,6 +103,32 @@ def test_P9_a_grace_period_that_sleeps_is_woken(crew: Crew, table: int) -> None:
     """The reader leaves while the updater is about to sleep: a lost wake-up would hang here."""
     left, right = (table, FEWER), (table, FEWER)
     assert both(crew, programs.section_sleeper, left, programs.section_waiter, right) == 0
+
+
+def test_P25_a_grace_period_covers_those_who_asked_before_it(crew: Crew, table: int) -> None:
+    """Another process runs grace periods all the time, so that half of those asked for are its."""
+    srcu = crew.arena.allocate(SRCU.SIZE)
+    crew.call(init_srcu, srcu, 0)
+    entry_point(programs.grace_periods, 4)
+    crew.start(3, programs.grace_periods, table, srcu)
+    args = (table, FEWER, srcu)
+    entry_point(programs.asker, 5)
+    entry_point(programs.srcu_reader, 5)
+    crew.start(1, programs.asker, *args)
+    crew.start(2, programs.srcu_reader, *args)
+    forbidden = crew.result(2)
+    crew.result(1)
+    crew.arena.memory[table + TABLE.early] = 1
+    assert crew.result(3) > 0, "it ran no grace period"
+    assert forbidden == 0
+    assert crew.word(table + TABLE.seen) > 0, "the reader was never first: nothing was tried"
+
+
+def test_P26_a_reference_taken_sees_what_was_there_before_the_first(crew: Crew, table: int) -> None:
+    """Whoever finds the object early takes none."""
+    args = (table, ROUNDS, crew.arena.allocate(8))
+    assert both(crew, programs.opener, args, programs.taker, args) == 0
+    assert crew.word(table + TABLE.seen) > 0, "no reference was ever taken: nothing was tried"
 
 
 def store_buffering(crew: Crew, table: int, barrier: int) -> int:

@@ -30,6 +30,7 @@ from shmreclaim.mm.list_lru import (
     list_lru_touch,
     list_lru_walk_one,
 )
+from shmreclaim.mm.list_lru_memcg import memcg_list_lru_alloc
 from shmreclaim.mm.memcg import (
     MEMCG,
     css_get_many,
@@ -50,7 +51,7 @@ from shmreclaim.mm.slab import (
     kfree_rcu,
     rcu_do_batch,
 )
-from shmreclaim.mm.state import GFP_NOWAIT, LINES_PER_PAGE, SWAP_CLUSTER_MAX, Event
+from shmreclaim.mm.state import GFP_NOWAIT, LINES_PER_PAGE, MM, SWAP_CLUSTER_MAX, Event
 from shmreclaim.mm.superblock import DENTRY_WORDS, dispose_list, superblock_lru
 from tests.emulated import SMALL, Emulated, Twins, mount, umount
 
@@ -81,11 +82,13 @@ class ListLruMachine(RuleBasedStateMachine):
     """A list_lru of two nodes beside a dict of lists."""
 
     emulate: ClassVar[Callable[[str], Emulated]] = Twins
+    on_demand: ClassVar[int] = 0
 
     def __init__(self) -> None:
         """One superblock, root, nothing on the lists."""
         super().__init__()
         self.kernel = self.emulate("no_map")
+        self.kernel.set_word(self.kernel.word_of_mm(MM.lists_on_demand), self.on_demand)
         self.kernel.play([mount(0)])
         self.cpu = self.kernel.cpus[0]
         self.lru = plain(superblock_lru)(self.kernel.sb(0), 0)
@@ -134,6 +137,7 @@ class ListLruMachine(RuleBasedStateMachine):
         """New objects, last on the list; the first on an empty list is told, with the memcg whose list it is."""
         memcg = self.alive(k)
         for _ in range(count):
+            assert self.kernel.call(memcg_list_lru_alloc, self.cpu, self.lru, memcg.at) == 0
             item = self.kernel.call(object_alloc, self.cpu, memcg.at, nid, DENTRY_WORDS)
             self.kernel.call(count_event, self.cpu, Event.OBJECTS_ADDED, 1)
             self.owner[item] = (memcg, nid)
@@ -220,7 +224,7 @@ class ListLruMachine(RuleBasedStateMachine):
                     one = self.kernel.lru_one(self.lru, nid, memcg.at)
                     items = self.list_of(memcg, nid)
                     assert self.kernel.items(one) == items
-                    assert self.kernel.word(one + LRU_ONE.nr_items) == len(items)
+                    assert one == 0 or self.kernel.word(one + LRU_ONE.nr_items) == len(items)
                     total += len(items)
             node = self.lru + LIST_LRU.nodes + nid * LRU_NODE_WORDS
             assert self.kernel.word(node + LRU_NODE.nr_items) == total
@@ -240,6 +244,12 @@ class ListLruMachine(RuleBasedStateMachine):
             self.kernel.check()
         finally:
             self.kernel.__exit__()
+
+
+class ListsOnDemandMachine(ListLruMachine):
+    """The same where a memcg has lists from its first object on."""
+
+    on_demand = 1
 
 
 def above(memcg: Owner, other: Owner) -> bool:

@@ -16,9 +16,18 @@ from shmreclaim.mm.map_memory import (
     maps_free,
     note_growth,
 )
-from shmreclaim.mm.shrinker_map import MAP, map_clear_bit, map_next_bit, map_of, map_publish, map_set_bit
+from shmreclaim.mm.shrinker_map import (
+    MAP,
+    add_nr_deferred,
+    map_clear_bit,
+    map_next_bit,
+    map_of,
+    map_publish,
+    map_set_bit,
+    xchg_nr_deferred,
+)
 from shmreclaim.mm.slab import kfree, rcu_do_batch
-from shmreclaim.mm.state import GFP_KERNEL, GROWTH_HISTOGRAM, Event
+from shmreclaim.mm.state import GFP_KERNEL, GROWTH_HISTOGRAM, MM, Event, MapKind
 from shmreclaim.sync.rcu import rcu_read_lock, rcu_read_unlock
 from tests.both import KINDS
 from tests.emulated import Emulated, mkdir
@@ -186,3 +195,90 @@ def test_growth_is_counted_and_timed(kernel: Emulated) -> None:
     at = kernel.cpus[0] + CPU.histograms + GROWTH_HISTOGRAM * HISTOGRAM.SIZE
     assert kernel.event(Event.GROWTHS) == 1
     assert sum(kernel.words(at + HISTOGRAM.buckets, HISTOGRAM.SIZE - HISTOGRAM.buckets)) == 1
+
+
+# --- kinds: with deferred counts, and of units -------------------------------------------------------------
+
+
+@pytest.fixture(params=["WITH_DEFERRED", "UNITS"])
+def counting(request: pytest.FixtureRequest, execution: str) -> Iterator[Emulated]:
+    """A kernel whose maps keep what is owed, and memcg 1 with maps of one word."""
+    with Emulated("no_map", execution) as kernel:
+        kernel.set_word(kernel.word_of_mm(MM.map_kind), MapKind[request.param])
+        kernel.play([mkdir(1)])
+        assert kernel.call(maps_alloc_online, kernel.cpus[0], kernel.memcg(1), 64, GFP_KERNEL) == 1
+        yield kernel
+
+
+def owe(kernel: Emulated, number: int, nr: int) -> None:
+    """Let a shrinker owe memcg 1 more, on node 0."""
+    kernel.call(add_nr_deferred, kernel.cpus[0], kernel.memcg(1), 0, number, nr)
+
+
+def test_bits_and_debts_of_such_maps_are_apart(counting: Emulated) -> None:
+    """The last bit of a word, its count, and those beside."""
+    for number in (0, 62, 63):
+        set_bit(counting, number)
+        owe(counting, number, 1000 + number)
+    assert walk(counting) == counting.map(1) == [0, 62, 63]
+    taken = [
+        counting.call(xchg_nr_deferred, counting.cpus[0], counting.memcg(1), 0, k) for k in (0, 1, 61, 62, 63, 63, 64)
+    ]
+    assert taken == [1000, 0, 0, 1062, 1063, 0, 0]
+    assert walk(counting) == [0, 62, 63]
+    clear_bit(counting, 62)
+    assert walk(counting) == [0, 63]
+
+
+def test_growth_keeps_what_is_owed_and_every_bit(counting: Emulated) -> None:
+    """Bits too many where they are copied under setters; exactly those that were where units stay."""
+    units = counting.mm("map_kind") == MapKind.UNITS
+    set_bit(counting, 5)
+    owe(counting, 63, 7)
+    grow(counting, 192)
+    set_bit(counting, 190)
+    owe(counting, 190, 9)
+    assert walk(counting) == ([5, 190] if units else [*range(64), 190])
+    taken = [counting.call(xchg_nr_deferred, counting.cpus[0], counting.memcg(1), 0, k) for k in (63, 190)]
+    assert taken == [7, 9]
+
+
+def test_a_unit_keeps_what_is_set_in_it_through_an_old_map(counting: Emulated) -> None:
+    """Whoever loaded the old pointer sets the bit in the same unit: nothing is lost, though nothing is set anew."""
+    old = counting.map_block(1)
+    grow(counting, 128)
+    set_bit(counting, 3)
+    units = counting.mm("map_kind") == MapKind.UNITS
+    assert (counting.word(old + MAP.bits) == counting.word(counting.map_block(1) + MAP.bits)) == units
+
+
+def test_maps_of_such_kinds_cost_what_they_need_and_give_all_of_it_back(counting: Emulated) -> None:
+    """Made, grown, freed: the budget is whole again; a failure on the way leaves nothing either."""
+    counting.call(maps_free, counting.cpus[0], counting.memcg(1))
+    whole = counting.free(0), counting.free(1)
+    for lines in range(200):
+        spare = counting.spare(0)
+        counting.leave(lines)
+        counting.stop_reclaiming()
+        done = counting.call(maps_alloc_online, counting.cpus[0], counting.memcg(1), 130, GFP_KERNEL)
+        counting.stop_reclaiming(yes=False)
+        counting.leave(spare - (lines - counting.spare(0)))
+        if done:
+            break
+        assert (counting.free(0), counting.free(1)) == whole
+    assert lines > 2
+    grow(counting, 256)
+    counting.call(rcu_do_batch, counting.cpus[0])
+    counting.call(maps_free, counting.cpus[0], counting.memcg(1))
+    assert (counting.free(0), counting.free(1)) == whole
+    assert counting.oracles() == []
+
+
+def test_I1_a_setter_that_finds_a_freed_map_is_told(kernel: Emulated) -> None:
+    """A freed block bears a poison where a map's length was."""
+    old = kernel.map_block(1)
+    kernel.call(kfree, kernel.cpus[0], old)
+    set_bit(kernel, 3)
+    clear_bit(kernel, 3)
+    assert walk(kernel) == []
+    assert set(kernel.violations()) == {Violation.USE_AFTER_FREE}
