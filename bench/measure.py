@@ -120,7 +120,7 @@ def mount_many(mem: Any, cpu: int, first: int, count: int) -> int:
     outcome = 0
     for handle in range(count):
         if outcome == 0:
-            outcome = kernel.op_register(mem, cpu, first + handle, 1)
+            outcome = kernel.op_register(mem, cpu, first + handle, 1, 0)
         kernel.quiescent(mem, cpu)
     return outcome
 

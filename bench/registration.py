@@ -10,17 +10,19 @@ included. Read it against the claim: flat in the shrinkers that live. "Flat" is 
 half over the whole range, "linear" of any other whose every point is within a third of its own value of the line
 time = fixed + slope * size.
 
-With growth: the 65th mount of a fresh kernel, which grows every memcg's maps from 64 to 128 bits in both designs that
-have maps; no_map beside, which has nothing to grow. "growth" is the time of the growth itself; "write sections" how
+With growth: the 65th mount of a fresh kernel, which grows every memcg's maps from 64 to 128 bits in every design that
+has maps; no_map beside, which has nothing to grow. "growth" is the time of the growth itself; "write sections" how
 often that registration took shrinker_rwsem for write, growth and all, and "held" how long it had it then, in sum;
 davydov's is for the nodes that its IDR needs for id 64, none of it for growth. "old maps" is freeing what the growth
 replaced, after its grace period and outside the registration. tkhai_v1 takes a section for each memcg, the root
-included, one for its array and one to publish the shrinker; davydov one for the id and one to publish.
+included, one for its array and one to publish the shrinker; davydov, v4_19 and v5_13 one for the id and one to
+publish, the others none.
 
 Contended: worker processes play CPUs through executions.native, closed loop, for a set time. `starvation`: one CPU in
 eight (at least one) mounts and unmounts, the others run reclaim passes without end. `mailing-list`: half of the CPUs
 mount and unmount while memory is full, the others keep it so and reclaim. Percentiles are of one run each, the median
-is over runs. "rwsem waits" is how often shrinker_rwsem was waited for to write, as a part of the times it was taken;
+is over runs. "lock waits" is how often the lock of registration, shrinker_rwsem or
+shrinker_mutex, was waited for, as a part of the times it was taken;
 "passes skipped" is reclaim that found a writer there, at work or asleep in the queue. So a writer that is not woken at
 once, because something else has its core, makes the readers skip nearly all: these figures, and p99.9, need a quiet
 machine. With more CPUs than cores they are the scheduler's.
@@ -65,10 +67,10 @@ keep their length and every pass does the same."""
 OPS_OF_A_CPU = 2_000_000
 """More than a CPU plays in RUN_S, so that both sides are at work to its end."""
 
-GROWING = ("tkhai_v1", "davydov")
+GROWING = NAMES[1:]
 """The designs that have maps."""
 GROWTH_FIGURES = ("growth", "registration", "write sections", "held", "old maps")
-RUN_FIGURES = ("p50", "p99", "p99.9", "register/s", "failed", "rwsem waits", "passes/s", "passes skipped")
+RUN_FIGURES = ("p50", "p99", "p99.9", "register/s", "failed", "lock waits", "passes/s", "passes skipped")
 
 
 # --- without growth --------------------------------------------------------------------------------
@@ -94,7 +96,7 @@ def mount_loop(mem: Any, cpu: int, handle: int, count: int) -> int:
     begin = clock_ns()
     for _ in range(count):
         failed += kernel.op_unregister(mem, cpu, handle)
-        failed += kernel.op_register(mem, cpu, handle, 1)
+        failed += kernel.op_register(mem, cpu, handle, 1, 0)
         kernel.quiescent(mem, cpu)
     return clock_ns() - begin if failed == 0 else -1
 
@@ -156,7 +158,7 @@ def by_size(
 def mount_one(mem: Any, cpu: int, handle: int) -> int:
     """Mount a superblock; ns, -1 if that failed."""
     begin = clock_ns()
-    outcome = kernel.op_register(mem, cpu, handle, 1)
+    outcome = kernel.op_register(mem, cpu, handle, 1, 0)
     return clock_ns() - begin if outcome == 0 else -1
 
 
@@ -234,14 +236,15 @@ def run_once(workload: Workload, design: str, seconds: float) -> dict[str, float
         raise SystemExit(f"{design}: invariants broken: " + "; ".join(record.invariants.violations))
     if any(worker.ops == len(stream) for worker, stream in zip(record.workers, workload.streams, strict=True)):
         raise SystemExit(f"{design}: a CPU had nothing left to do before {seconds:g} s were over")
-    registered, rwsem = record.ops["register"], record.locks["shrinker_rwsem"]["write"]
+    registered = record.ops["register"]
+    lock = (record.locks.get("shrinker_rwsem") or record.locks["shrinker_mutex"])["write"]
     percentiles = (registered.latency.percentile(p) or 0 for p in (50, 99, 99.9))
     failed = sum(registered.failed.values())
     figures = (
         *percentiles,
         registered.count / record.wall_s,
         100 * failed / (registered.count + failed),
-        100 * rwsem.contentions / rwsem.acquisitions,
+        100 * lock.contentions / lock.acquisitions,
         record.reclaim.passes / record.wall_s,
         100 * record.reclaim.trylock_failed / record.reclaim.passes,
     )
@@ -263,19 +266,19 @@ def show_pairs(part: dict[str, Any]) -> None:
     """Print what a pair costs, by live shrinkers."""
     for what, title in (("register", "unregister + register"), ("mount", "unmount + mount")):
         print(f"\n{title}, ns a pair, no growth, by live shrinkers")
-        print(f"  {'':10}" + "".join(f"{live:>17,}" for live in LIVE))
+        print(f"  {'':11}" + "".join(f"{live:>17,}" for live in LIVE))
         cells = {(f["design"], f["size"]): f for f in part["figures"] if f["what"] == what}
         for line in (line for line in part["fits"] if line["what"] == what):
             row = [cells[line["design"], live] for live in LIVE]
             text = "".join(f"{figure['median']:10,.0f} ± {figure['mad']:4,.0f}" for figure in row)
-            print(f"  {line['design']:10}{text}  {line['verdict']}: ×{line['growth']:.3g} over ×{LIVE[-1] // LIVE[0]}")
+            print(f"  {line['design']:11}{text}  {line['verdict']}: ×{line['growth']:.3g} over ×{LIVE[-1] // LIVE[0]}")
 
 
 def show_growth(part: dict[str, Any]) -> None:
     """Print what a growth costs, by memcgs."""
     cells = {(f["what"], f["design"], f["size"]): f for f in part["figures"]}
     print(f"\na mount that grows maps from {BEFORE_GROWTH} bits to {2 * BEFORE_GROWTH}, µs, by memcgs")
-    print(f"  {'':10}{'memcgs':>8}{'growth':>18}{'mount':>18}{'write sections':>16}{'held':>16}{'old maps':>16}")
+    print(f"  {'':11}{'memcgs':>8}{'growth':>18}{'mount':>18}{'write sections':>16}{'held':>16}{'old maps':>16}")
     for design in NAMES:
         for memcgs in MEMCGS:
             growth, mount, held, freeing = (
@@ -283,7 +286,7 @@ def show_growth(part: dict[str, Any]) -> None:
             )
             sections = cells["write sections", design, memcgs]["median"]
             growth, freeing = (growth, freeing) if design in GROWING else ("-", "-")
-            print(f"  {design:10}{memcgs:>8,}{growth:>18}{mount:>18}{sections:>16,.0f}{held:>16}{freeing:>16}")
+            print(f"  {design:11}{memcgs:>8,}{growth:>18}{mount:>18}{sections:>16,.0f}{held:>16}{freeing:>16}")
     for line in part["fits"]:
         slope = f"{line['fixed']:,.0f} ns + {line['each']:.1f} ns a memcg"
         print(f"  growth, {line['design']}: {slope}, {line['verdict']}, worst point {line['off']:.0%} off")
@@ -299,13 +302,13 @@ def show_contended(result: dict[str, Any]) -> None:
     cpus, runs, seconds = result["cpus"], result["runs"], result["run_s"]
     for name in CONTENDED:
         print(f"\n{name}: registration while others reclaim, {cpus} CPUs, {runs} runs of {seconds:g} s")
-        print(f"  {'':10}{'p50 µs':>14}{'p99 µs':>15}{'p99.9 µs':>19}{'register/s':>12}{'failed':>9}", end="")
-        print(f"{'rwsem waits':>13}{'passes/s':>11}{'passes skipped':>16}")
+        print(f"  {'':11}{'p50 µs':>14}{'p99 µs':>15}{'p99.9 µs':>19}{'register/s':>12}{'failed':>9}", end="")
+        print(f"{'lock waits':>13}{'passes/s':>11}{'passes skipped':>16}")
         for design in NAMES:
             row = {f["what"]: f for f in result["contended"] if (f["scenario"], f["design"]) == (name, design)}
-            print(f"  {design:10}{us(row['p50']):>14}{us(row['p99']):>15}{us(row['p99.9']):>19}", end="")
+            print(f"  {design:11}{us(row['p50']):>14}{us(row['p99']):>15}{us(row['p99.9']):>19}", end="")
             print(f"{row['register/s']['median']:12,.0f}{row['failed']['median']:8.2f}%", end="")
-            print(f"{row['rwsem waits']['median']:12.2f}%{row['passes/s']['median']:11,.0f}", end="")
+            print(f"{row['lock waits']['median']:12.2f}%{row['passes/s']['median']:11,.0f}", end="")
             print(f"{row['passes skipped']['median']:15.2f}%")
 
 

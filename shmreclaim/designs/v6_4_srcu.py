@@ -98,7 +98,7 @@ def init(mem: Any, cpu: int, a: int, b: int, c: int, d: int) -> int:
     idr_init(mem, design + V6_4_SRCU.ids)
     mutex_init(mem, design + V6_4_SRCU.shrinker_mutex, LockClass.SHRINKER_MUTEX)
     gp_ns = read_once(mem, mm_state(mem) + MM.srcu_gp_ns)
-    init_srcu(mem, design + V6_4_SRCU.srcu, gp_ns if gp_ns else SRCU_GP_NS)
+    init_srcu(mem, design + V6_4_SRCU.srcu, gp_ns if gp_ns >= 0 else SRCU_GP_NS)
     return maps_alloc_online(mem, cpu, root_memcg(mem), 0, GFP_KERNEL)
 
 

@@ -68,6 +68,7 @@ def boot(arena: Arena, machine: Machine) -> list[int]:
         MM.nr_nodes: machine.nodes,
         MM.max_memcgs: machine.max_memcgs,
         MM.max_id: -1,
+        MM.srcu_gp_ns: -1,
         MM.nr_memcg_handles: machine.memcg_handles,
         MM.nr_shrinker_handles: machine.shrinker_handles,
         MM.memcg_table: arena.allocate(machine.memcg_handles),

@@ -34,7 +34,7 @@ MM = record(
     Field("drain_at_the_edge", "read-only after boot; whether offline sets a bit only if the heir had none (to 5.9)"),
     Field("map_kind", "read-only after boot; a MapKind: what a memcg's map is made of"),
     Field("switches", "read-only after boot; Switch bits: how this run differs from its design"),
-    Field("srcu_gp_ns", "read-only after boot; how long a grace period of SRCU takes without any reader"),
+    Field("srcu_gp_ns", "read-only after boot; ns that a grace period of SRCU takes at least, -1: as the design says"),
     Field("memcg_table", "read-only after boot; memcgs by handle, each word atomic"),
     Field("shrinker_table", "read-only after boot; superblocks by handle, each word of one CPU"),
     Field("nr_memcg_handles", "read-only after boot"),
