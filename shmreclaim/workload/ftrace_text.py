@@ -13,7 +13,9 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import BufferedReader
+from importlib.resources import files
+from io import BufferedReader, BytesIO
+from pathlib import Path
 
 from shmreclaim.errors import UsageError
 from shmreclaim.workload.ftrace_events import Event, OtherLine, parse_line
@@ -33,8 +35,9 @@ _FOREIGN = (
     (b"BZh", "compressed with bzip2", "Unpack it first: bzip2 -d FILE"),
 )
 _HOW_TO_RECORD = (
-    "Record the events vmscan:mm_shrink_slab_start and _end, cgroup:cgroup_mkdir and cgroup_rmdir, and "
-    "syscalls:sys_{enter,exit}_{mount,umount}, and save /sys/kernel/tracing/trace."
+    "Record the events: shmreclaim record -o FILE as root; or by hand vmscan:mm_shrink_slab_start and _end, "
+    "cgroup:cgroup_mkdir and cgroup_rmdir, and syscalls:sys_{enter,exit}_{mount,umount}, and save "
+    "/sys/kernel/tracing/trace."
 )
 
 
@@ -49,6 +52,23 @@ class Recording:
     remarks: list[str] = field(default_factory=list)
     head: bytes = b""
     """How the text begins, unpacked: tells what a file that is no trace is instead."""
+
+
+def read_file(path: Path) -> Recording:
+    """Read the trace at `path`; one that cannot be opened or read is a UsageError that names it."""
+    try:
+        with path.open("rb") as source:
+            return read_recording(source, str(path))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"The trace {str(path)!r} cannot be read: {error}", remedy="Give an ftrace text file, plain or .gz."
+        ) from error
+
+
+def read_shipped(name: str) -> Recording:
+    """Read a recording that comes with the package."""
+    data = (files("shmreclaim.workload") / "data" / name).read_bytes()
+    return read_recording(BufferedReader(BytesIO(data)), name)
 
 
 def read_recording(source: BufferedReader, name: str) -> Recording:
@@ -135,7 +155,7 @@ def _unusable(name: str, recording: Recording) -> UsageError:
     for magic, what, remedy in _FOREIGN:
         if recording.head.startswith(magic):
             return UsageError(f"{name} is {what}, not an ftrace text file", remedy=remedy)
-    what = f"{name} holds no event a workload can be made from"
+    what = f"{name} holds no event that is read here"
     return UsageError(what, cause=_found(recording), remedy=_HOW_TO_RECORD)
 
 
