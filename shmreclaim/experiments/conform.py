@@ -12,8 +12,9 @@ from shmreclaim.conformance import Conformance, EraFit, Inferred, Mismatch
 from shmreclaim.errors import UsageError
 from shmreclaim.experiments.shrink_formulas import Checked, Others, Wrong
 from shmreclaim.mm.shrinker import Arithmetic
-from shmreclaim.workload.ftrace_calls import Calls, drop_caches_calls, pair_calls
-from shmreclaim.workload.ftrace_text import Recording, read_file
+from shmreclaim.workload.ftrace_calls import Calls, pair_calls
+from shmreclaim.workload.ftrace_text import Recording
+from shmreclaim.workload.recordings import read_file, recorded_drops
 
 ERAS = {
     Arithmetic.V4_16: "v4.16 to v4.18",
@@ -80,7 +81,7 @@ def judge(recording: Recording, calls: Calls, options: ConformOptions) -> Confor
         unused=_said(calls.unused),
         unread=_said(recording.unused),
         remarks=list(recording.remarks),
-        drop_caches_calls=list(drop_caches_calls(recording)),
+        drop_caches_calls=[drop.calls for drop in recorded_drops(recording)],
     )
 
 

@@ -5,8 +5,8 @@ delta the freeable objects and the priority; total_scan also the deferred count 
 what was scanned, total_scan less what was left of it. So a kernel that differs in one formula differs in one figure.
 
 Inferred, because no tracepoint says it
-S1  seeks. A shrinker keeps one value for life, so one value must fit the delta of all its calls. SEEKS are the values that
-    kernels use. Shrinkers of one function may differ: super_cache_scan serves proc and sysfs with 0, other file systems
+S1  seeks. A shrinker keeps one value for life, so one value must fit the delta of all its calls. SEEKS are the values
+    that kernels use. Shrinkers of one function may differ: super_cache_scan serves proc and sysfs with 0, other file systems
     with 2. Where a shrinker's calls leave several values, it gets one that another shrinker of its function needs.
 S2  batch enters a delta only in 4.19. There it is inferred together with seeks, of BATCHES. The way in which
     total_scan shrinks could hint at it too, but a scan may report any nr_scanned, so that proves nothing.
@@ -17,8 +17,8 @@ freedom left. A delta of f / 2 at priority 0 leaves 0 and 8, which no call there
 no more than that.
 
 The carry
-K1  The counter is exchanged for 0 before the start is traced, and the traced "new scan count" is what it holds after the
-    carry was added. With nobody else at it that is the carry itself.
+K1  The counter is exchanged for 0 before the start is traced, and the traced "new scan count" is what it holds after
+    the carry was added. With nobody else at it that is the carry itself.
 K2  Others may have added meanwhile: then the excess is the counter as the last of them left it, the "new scan count" of
     their end. Such a call must have ended between this one's start and end, on the same shrinker and node, and its task
     must not have fetched the value again. SKEW allows for the few instructions between an atomic operation and its
@@ -41,7 +41,7 @@ from shmreclaim.mm.shrinker import DEFAULT_SEEKS, SHRINK_BATCH, Arithmetic, scan
 from shmreclaim.workload.ftrace_calls import ShrinkCall
 
 SEEKS = (DEFAULT_SEEKS, 0, 1, 4, 8, 20, 16, 24, 32, 48, 64)
-"""2 nearly all; 0 proc, sysfs, workingset, xfs inodegc; 1 dm-bufio; 4 bcache; 8 ashmem; 20 kvm; multiples of 8 raid5."""
+"""2 nearly all; 0 proc, sysfs, workingset, xfs inodegc; 1 dm-bufio; 4 bcache; 8 ashmem; 20 kvm; n times 8 raid5."""
 BATCHES = (SHRINK_BATCH, 1024, 1, 16, 32, 64, 256, 512, 2048, 4096, 8192)
 """128 where none is set; 1024 superblocks; 4096 i915."""
 SKEW = 10_000

@@ -36,14 +36,14 @@ from collections import Counter, defaultdict
 from itertools import accumulate
 from pathlib import Path
 
+from shmreclaim.workload import recordings
 from shmreclaim.workload.ftrace_history import History, Moment, read_history
 from shmreclaim.workload.ftrace_identity import Identities, identify
 from shmreclaim.workload.ftrace_replay import Replay, Row
-from shmreclaim.workload.ftrace_text import Recording, read_file, read_shipped
+from shmreclaim.workload.ftrace_text import Recording
 from shmreclaim.workload.ops import Memory, Op, Stream, Workload, make_stream
 from shmreclaim.workload.shape import Shape
 
-SHIPPED = "containers-24.ftrace.gz"
 _MAX_WHEN = 1 << 62
 _PAGE = 4096
 _DENTRY, _INODE, _SUPERBLOCK, _MEMCG, _LIST = 192, 704, 2048, 4096, 128
@@ -79,8 +79,8 @@ def load_trace(path: Path | None, *, cpus: int, nodes: int, seed: int) -> Worklo
 
 def _read(path: Path | None) -> tuple[str, Recording]:
     if path is None:
-        return SHIPPED, read_shipped(SHIPPED)
-    return path.name, read_file(path)
+        return recordings.CONTAINERS, recordings.read_shipped(recordings.CONTAINERS)
+    return path.name, recordings.read_file(path, "; without --trace the shipped recording is used")
 
 
 def _deal(history: History, rows: dict[int, list[Row]], cpus: int) -> dict[int, int]:

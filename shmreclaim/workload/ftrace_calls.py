@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from shmreclaim.workload.ftrace_events import Event, ShrinkEnd, ShrinkStart
-from shmreclaim.workload.ftrace_history import read_history
 from shmreclaim.workload.ftrace_text import Recording
 
 
@@ -105,11 +104,3 @@ def _close(found: Calls, event: Event, end: ShrinkEnd, begun: tuple[int, ShrinkS
                 owed=owed,
             )
         )
-
-
-def drop_caches_calls(recording: Recording) -> tuple[int, ...]:
-    """Count the shrinker calls of each drop_caches in a recording, in the order of time.
-
-    A drop is told from its calls: `ftrace_history`, rule H5. Two that a program issued within DROP_PAUSE count as one.
-    """
-    return tuple(len(step.calls) for step in read_history(recording).steps if step.first.drop)

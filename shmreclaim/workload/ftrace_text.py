@@ -13,9 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.resources import files
-from io import BufferedReader, BytesIO
-from pathlib import Path
+from io import BufferedReader
 
 from shmreclaim.errors import UsageError
 from shmreclaim.workload.ftrace_events import Event, OtherLine, parse_line
@@ -52,23 +50,6 @@ class Recording:
     remarks: list[str] = field(default_factory=list)
     head: bytes = b""
     """How the text begins, unpacked: tells what a file that is no trace is instead."""
-
-
-def read_file(path: Path) -> Recording:
-    """Read the trace at `path`; one that cannot be opened or read is a UsageError that names it."""
-    try:
-        with path.open("rb") as source:
-            return read_recording(source, str(path))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"The trace {str(path)!r} cannot be read: {error}", remedy="Give an ftrace text file, plain or .gz."
-        ) from error
-
-
-def read_shipped(name: str) -> Recording:
-    """Read a recording that comes with the package."""
-    data = (files("shmreclaim.workload") / "data" / name).read_bytes()
-    return read_recording(BufferedReader(BytesIO(data)), name)
 
 
 def read_recording(source: BufferedReader, name: str) -> Recording:
