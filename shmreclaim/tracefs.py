@@ -54,11 +54,18 @@ class Recorded:
 def find_tracefs() -> Path:
     """Give the root of tracefs: where it usually is, where it is mounted, or mounted for this process alone."""
     for place in (*USUAL, *_mounted()):
-        if (place / "instances").is_dir():
+        if _is_folder(place / "instances"):
             return place
     if os.geteuid() != 0:
         raise _not_root()
     return _mount_privately(USUAL[0])
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except PermissionError:  # tracefs is closed to all but root; is_dir() answers for what is missing only
+        return False
 
 
 def _mounted() -> list[Path]:

@@ -5,9 +5,9 @@ delta the freeable objects and the priority; total_scan also the deferred count 
 what was scanned, total_scan less what was left of it. So a kernel that differs in one formula differs in one figure.
 
 Inferred, because no tracepoint says it
-S1  seeks. A shrinker keeps one value for life, so one value must fit the delta of all its calls. SEEKS are the values
-    that kernels use. Shrinkers of one function may differ: super_cache_scan serves proc and sysfs with 0, other file systems
-    with 2. Where a shrinker's calls leave several values, it gets one that another shrinker of its function needs.
+S1  seeks. A shrinker keeps one value for life, so one value must fit the delta of all its calls. SEEKS are values that
+    kernels use. Shrinkers of one function may differ: super_cache_scan serves proc and sysfs with 0, other file
+    systems with 2. Where a shrinker's calls leave several values, it gets one that another one of its function needs.
 S2  batch enters a delta only in 4.19. There it is inferred together with seeks, of BATCHES. The way in which
     total_scan shrinks could hint at it too, but a scan may report any nr_scanned, so that proves nothing.
 

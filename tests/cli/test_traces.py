@@ -149,15 +149,25 @@ def test_a_tracefs_that_cannot_be_written_is_one_message(tree, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming nobody takes root")
-def test_whoever_is_not_root_is_told_so(tmp_path):
-    """And no file is left."""
-    probe = "import os,sys; os.setgid(65534); os.setuid(65534); sys.argv[0]='shmreclaim'\n"
-    probe += "from shmreclaim import tracefs; from shmreclaim.errors import SetupError\n"
-    probe += "try: tracefs.find_tracefs()\nexcept SetupError as error: print(error)"
+@pytest.mark.parametrize("closed", ["", "instances"], ids=["the root is closed", "instances is closed"])
+def test_whoever_is_not_root_is_told_so(closed, tree):
+    """With a tracefs that is closed to all but root, as kernels have it, or only its instances."""
+    for folder in (tree, *tree.parents):
+        if folder.stat().st_mode & 0o001 == 0 and folder.is_relative_to("/tmp"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    (tree / closed).chmod(0o700)
+    probe = (
+        "import os\nfrom pathlib import Path\nfrom shmreclaim import tracefs\n"
+        "from shmreclaim.errors import SetupError\nfrom shmreclaim.workload.ftrace_events import EVENTS\n"
+        f"os.setgid(65534), os.setuid(65534)\ntracefs.USUAL = (Path({str(tree)!r}),)\n"
+        "limits = tracefs.Limits(0.1, 64, lambda: False)\n"
+        "try: tracefs.record(tracefs.find_tracefs(), EVENTS, None, limits, print)\n"
+        "except SetupError as error: print(error)"
+    )
     found = subprocess.run(
         [sys.executable, "-c", probe], env=runner.environment(), capture_output=True, text=True, check=True
     )
-    assert found.stdout.startswith("recording a kernel's events takes root") or tracefs._mounted()
+    assert found.stdout.startswith("recording a kernel's events takes root")
 
 
 def test_every_event_that_is_recorded_is_one_that_is_read():
@@ -291,3 +301,47 @@ def test_a_full_disk_is_one_message_and_leaves_no_instance():
     )
     assert "SetupError: cannot write the recording to /dev/full: No space left on device" in found.stderr
     assert _instances_of(int(found.stdout)) == []
+
+
+@real
+def test_events_that_found_no_room_are_counted_and_said(tmp_path):
+    """A buffer of 4 KiB, and thousands of events between two reads; the text says it where they are missing."""
+    path = tmp_path / "t"
+    probe = (
+        "import ctypes\nfrom shmreclaim import tracefs\nfrom shmreclaim.workload.ftrace_events import EVENTS\n"
+        "umount = ctypes.CDLL(None).umount2\ncalls = []\n"
+        "def told(*_):\n    calls.extend(umount(b'/nonexistent-shmreclaim', 0) for _ in range(5000))\n"
+        "limits = tracefs.Limits(60, 4, lambda: len(calls) > 5000)\n"
+        f"with open({str(path)!r}, 'wb') as sink:\n"
+        "    print(tracefs.record(tracefs.find_tracefs(), EVENTS, sink, limits, told).lost)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", probe], env=runner.environment(), capture_output=True, text=True, check=True
+    )
+    said = [parse_line(line) for line in path.read_text().splitlines() if "LOST" in line]
+    assert 10_000 < int(found.stdout) < 40_000
+    assert all(line.reason == "events lost while recording ([LOST EVENTS])" for line in said)
+    assert said
+
+
+@real
+def test_an_instance_that_somebody_holds_open_is_named_and_silent():
+    """Removing it fails with EBUSY: its events are off, and the message says what to do."""
+    probe = (
+        "import os\nfrom shmreclaim import tracefs\nfrom shmreclaim.errors import SetupError\n"
+        "from shmreclaim.workload.ftrace_events import EVENTS\n"
+        "root = tracefs.find_tracefs()\ninstance = root / 'instances' / f'shmreclaim-{os.getpid()}'\nheld = []\n"
+        "def told(*_):\n    held.append((instance / 'trace_options').open())\n"
+        "limits = tracefs.Limits(60, 64, lambda: bool(held))\n"
+        "try: tracefs.record(root, EVENTS, open(os.devnull, 'wb'), limits, told)\n"
+        "except SetupError as error: print(error)\n"
+        "print(*{(instance / 'events' / e.replace(':', '/') / 'enable').read_text().strip() for e in EVENTS})\n"
+        "for each in held: each.close()\n"
+        "instance.rmdir()"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", probe], env=runner.environment(), capture_output=True, text=True, check=False
+    )
+    assert "could not be removed: Device or resource busy" in found.stdout, found.stderr
+    assert "Its events are disabled" in found.stdout
+    assert found.stdout.splitlines()[-1] == "0"
