@@ -78,29 +78,16 @@ def _close(found: Calls, event: Event, end: ShrinkEnd, begun: tuple[int, ShrinkS
         found.unused[NO_START] += 1
         return
     began, start = begun
-    figures = (start.priority, start.deferred, start.delta, start.total_scan, end.left, end.owed)
-    priority, deferred, delta, total_scan, left, owed = figures
-    if end.nid not in (None, start.nid) or end.deferred not in (None, deferred):
+    if end.nid not in (None, start.nid) or end.deferred not in (None, start.deferred):
         found.unused[CONTRADICTED] += 1
-    elif priority is None:
+        return
+    if start.priority is None:
         found.unused[OLD] += 1
-    elif deferred is None or delta is None or total_scan is None or left is None or owed is None:
+        return
+    figures = (start.priority, start.items, start.deferred, start.delta, start.total_scan, end.left, end.owed)
+    known = [figure for figure in figures if figure is not None]
+    if len(known) < len(figures):
         found.unused[INCOMPLETE] += 1
-    else:
-        found.calls.append(
-            ShrinkCall(
-                began=began,
-                ended=event.time,
-                pid=event.pid,
-                function=start.function.partition("+")[0].partition(".")[0],
-                pointer=start.pointer,
-                nid=start.nid,
-                priority=priority,
-                freeable=start.items,
-                deferred=deferred,
-                delta=delta,
-                total_scan=total_scan,
-                left=left,
-                owed=owed,
-            )
-        )
+        return
+    function = start.function.partition("+")[0].partition(".")[0]
+    found.calls.append(ShrinkCall(began, event.time, event.pid, function, start.pointer, start.nid, *known))
