@@ -52,6 +52,11 @@ class Lines:
         verdict = f"{broken} invariants broken" if broken else "no invariant broken"
         self._say(f"run {run} of {self._runs}, {design}: {record.wall_s:.2f} s, {verdict}")
 
+    def recording(self, done_s: float, total_s: float, size: int) -> None:
+        """Say that it began and how to end it."""
+        if not size and not done_s:
+            self._say(f"recording for {total_s:g} s; Ctrl-C ends it early and keeps what was recorded")
+
     def _say(self, line: str) -> None:
         self._stream.write(line + "\n")
         self._stream.flush()
@@ -82,3 +87,9 @@ class Bar:
 
     def finished(self, design: str, run: int, record: RunRecord) -> None:
         """Nothing to add: the next run empties the bar, the table says the rest."""
+
+    def recording(self, done_s: float, total_s: float, size: int) -> None:
+        """Fill it with the seconds that are over."""
+        told = f"recording, Ctrl-C ends it: {size >> 10:,} KiB in"
+        self._bar.update(self._task, description=told, completed=done_s, total=total_s)
+        self._bar.refresh()

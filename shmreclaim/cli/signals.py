@@ -6,6 +6,8 @@ SIGQUIT still ends the program at once.
 """
 
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -23,3 +25,24 @@ def _end(number: int, _frame: FrameType | None) -> None:
     for each in _ENDING:
         signal.signal(each, signal.SIG_IGN)
     raise SystemExit(128 + number)
+
+
+@contextmanager
+def interrupt_is_asked() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C be asked for instead of unwinding: gives a function that tells whether it came.
+
+    For work whose unfinished result is worth keeping. SIGTERM and SIGHUP unwind as ever.
+    """
+    came = False
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+
+    before = signal.getsignal(signal.SIGINT)
+    if before != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -33,20 +33,17 @@ if nothing is ever freed. A thread or child of a container's process that made n
 import heapq
 import operator
 from collections import Counter, defaultdict
-from importlib.resources import files
-from io import BufferedReader, BytesIO
 from itertools import accumulate
 from pathlib import Path
 
-from shmreclaim.errors import UsageError
+from shmreclaim.workload import recordings
 from shmreclaim.workload.ftrace_history import History, Moment, read_history
 from shmreclaim.workload.ftrace_identity import Identities, identify
 from shmreclaim.workload.ftrace_replay import Replay, Row
-from shmreclaim.workload.ftrace_text import Recording, read_recording
+from shmreclaim.workload.ftrace_text import Recording
 from shmreclaim.workload.ops import Memory, Op, Stream, Workload, make_stream
 from shmreclaim.workload.shape import Shape
 
-SHIPPED = "containers-24.ftrace.gz"
 _MAX_WHEN = 1 << 62
 _PAGE = 4096
 _DENTRY, _INODE, _SUPERBLOCK, _MEMCG, _LIST = 192, 704, 2048, 4096, 128
@@ -82,16 +79,8 @@ def load_trace(path: Path | None, *, cpus: int, nodes: int, seed: int) -> Worklo
 
 def _read(path: Path | None) -> tuple[str, Recording]:
     if path is None:
-        shipped = files("shmreclaim.workload") / "data" / SHIPPED
-        return SHIPPED, read_recording(BufferedReader(BytesIO(shipped.read_bytes())), SHIPPED)
-    try:
-        with path.open("rb") as source:
-            return path.name, read_recording(source, str(path))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"The trace {str(path)!r} cannot be read: {error}",
-            remedy="Give an ftrace text file, plain or .gz; without --trace the shipped recording is used.",
-        ) from error
+        return recordings.CONTAINERS, recordings.read_shipped(recordings.CONTAINERS)
+    return path.name, recordings.read_file(path, "; without --trace the shipped recording is used")
 
 
 def _deal(history: History, rows: dict[int, list[Row]], cpus: int) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""One line of an ftrace text: the events a workload is made from, and how a line says them.
+"""One line of an ftrace text: the events that are read, and how a line says them.
 
 Source: Documentation/trace/ftrace.rst (the line), include/trace/events/vmscan.h and cgroup.h (the
 tracepoints), kernel/trace/trace_syscalls.c (system calls). Read loosely on purpose: a flag column of any width or none,
@@ -14,20 +14,34 @@ from typing import NamedTuple
 
 
 class ShrinkStart(NamedTuple):
-    """mm_shrink_slab_start: a shrinker was called and found `items`; `priority` is None before v4.16."""
+    """mm_shrink_slab_start: a shrinker was called and found `items`; `priority` is None before v4.16.
+
+    A workload needs no more; a line without the other figures is one all the same, and they are None.
+    """
 
     function: str
     pointer: str
     nid: int
     items: int
     priority: int | None
+    deferred: int | None = None
+    """What earlier calls owed: "objects to shrink"."""
+    delta: int | None = None
+    total_scan: int | None = None
 
 
 class ShrinkEnd(NamedTuple):
-    """mm_shrink_slab_end: the call returned and had freed so many objects."""
+    """mm_shrink_slab_end: the call returned and had freed so many objects. Figures a line lacks are None."""
 
     pointer: str
     freed: int
+    nid: int | None = None
+    deferred: int | None = None
+    """The start's once more: "unused scan count"."""
+    owed: int | None = None
+    """The counter after this call's share was added: "new scan count"."""
+    left: int | None = None
+    """Of the start's total_scan."""
 
 
 class CgroupMkdir(NamedTuple):
@@ -114,10 +128,23 @@ _LINE = re.compile(
 _LOST = re.compile(r"\s*(?:CPU:\d{1,5}\s+)?\[LOST (?:(\d{1,18}) )?EVENTS\]", re.ASCII)
 _WRITTEN = re.compile(r"#\s*entries-in-buffer/entries-written:\s*(\d{1,18})/(\d{1,18})", re.ASCII)
 _CALLED = re.compile(r"(\S{1,200})(?: \[\S{1,64}\])? (\S{1,40}): (.*)", re.ASCII)
-_NID = re.compile(r"\bnid: (\d{1,9})\b", re.ASCII)
-_ITEMS = re.compile(r"\bcache items (\d{1,20})\b", re.ASCII)
+# Figures that stand beside each other in every kernel known are read in one go; a search of its own finds one that
+# a newer kernel moved.
+_NID = re.compile(r"\bnid: (\d{1,9})\b(?: objects to shrink (-?\d{1,20})\b)?", re.ASCII)
+_ITEMS = re.compile(
+    r"\bcache items (\d{1,20})\b(?: delta (-?\d{1,20}) total_scan (-?\d{1,20})\b(?: priority (\d{1,3})\b)?)?", re.ASCII
+)
+_DEFERRED = re.compile(r"\bobjects to shrink (-?\d{1,20})\b", re.ASCII)
+_DELTA = re.compile(r"\bdelta (-?\d{1,20})\b", re.ASCII)
+_TOTAL_SCAN = re.compile(r"\btotal_scan (-?\d{1,20})\b", re.ASCII)
 _PRIORITY = re.compile(r"\bpriority (\d{1,3})\b", re.ASCII)
-_FREED = re.compile(r"\blast shrinker return val (-?\d{1,20})\b", re.ASCII)
+_RETURNED = re.compile(
+    r"(?:\bnid: (\d{1,9}) unused scan count (-?\d{1,20}) new scan count (-?\d{1,20}) total_scan (-?\d{1,20}) )?"
+    r"\blast shrinker return val (-?\d{1,20})\b",
+    re.ASCII,
+)
+_UNUSED = re.compile(r"\bunused scan count (-?\d{1,20})\b", re.ASCII)
+_NEW = re.compile(r"\bnew scan count (-?\d{1,20})\b", re.ASCII)
 _CGROUP = re.compile(r"root=(\d{1,10}) id=(\d{1,20}) level=\d{1,10} path=(.{1,4096})", re.ASCII)
 _DIR_NAME = re.compile(r"\bdir_name: (?:0x)?([0-9a-f]{1,16})\b", re.ASCII)
 _NAME = re.compile(r"\bname: (?:0x)?([0-9a-f]{1,16})\b", re.ASCII)
@@ -161,15 +188,37 @@ def _shrink_start(text: str) -> Body | None:
     if called is None or items is None:
         return None
     function, pointer, rest = called.groups()
-    nid, priority = _NID.search(rest), _PRIORITY.search(rest)
+    nid = _NID.search(rest)
     return ShrinkStart(
-        function, pointer, int(nid[1]) if nid else 0, int(items[1]), int(priority[1]) if priority else None
+        function,
+        pointer,
+        int(nid[1]) if nid else 0,
+        int(items[1]),
+        _number(items[4], _PRIORITY, rest),
+        _number(nid and nid[2], _DEFERRED, rest),
+        _number(items[2], _DELTA, rest),
+        _number(items[3], _TOTAL_SCAN, rest),
     )
 
 
 def _shrink_end(text: str) -> Body | None:
-    called, freed = _CALLED.match(text), _FREED.search(text)
-    return ShrinkEnd(called[2], int(freed[1])) if called and freed else None
+    called, returned = _CALLED.match(text), _RETURNED.search(text)
+    if called is None or returned is None:
+        return None
+    nid, deferred, owed, left, freed = returned.groups()
+    if nid is not None:
+        return ShrinkEnd(called[2], int(freed), int(nid), int(deferred), int(owed), int(left))
+    rest = called[3]
+    numbers = (_number(None, field, rest) for field in (_NID, _UNUSED, _NEW, _TOTAL_SCAN))
+    return ShrinkEnd(called[2], int(freed), *numbers)
+
+
+def _number(found: str | None, elsewhere: re.Pattern[str], text: str) -> int | None:
+    """Give the number that was found, else the one that `elsewhere` finds."""
+    if found is not None:
+        return int(found)
+    match = elsewhere.search(text)
+    return int(match[1]) if match else None
 
 
 def _mkdir(text: str) -> Body | None:
@@ -235,3 +284,19 @@ _PARSERS: dict[str, Callable[[str], Body | None]] = {
     "mm_vmscan_direct_reclaim_begin": _reclaim_edge,
     "mm_vmscan_direct_reclaim_end": _reclaim_edge,
 }
+
+EVENTS = (
+    "vmscan:mm_shrink_slab_start",
+    "vmscan:mm_shrink_slab_end",
+    "vmscan:mm_vmscan_memcg_reclaim_begin",
+    "vmscan:mm_vmscan_memcg_reclaim_end",
+    "vmscan:mm_vmscan_direct_reclaim_begin",
+    "vmscan:mm_vmscan_direct_reclaim_end",
+    "cgroup:cgroup_mkdir",
+    "cgroup:cgroup_rmdir",
+    "syscalls:sys_enter_mount",
+    "syscalls:sys_exit_mount",
+    "syscalls:sys_enter_umount",
+    "syscalls:sys_exit_umount",
+)
+"""The tracepoints these lines come from, as `group:name`: what to record."""

@@ -33,8 +33,9 @@ _FOREIGN = (
     (b"BZh", "compressed with bzip2", "Unpack it first: bzip2 -d FILE"),
 )
 _HOW_TO_RECORD = (
-    "Record the events vmscan:mm_shrink_slab_start and _end, cgroup:cgroup_mkdir and cgroup_rmdir, and "
-    "syscalls:sys_{enter,exit}_{mount,umount}, and save /sys/kernel/tracing/trace."
+    "Record the events: shmreclaim record -o FILE as root; or by hand vmscan:mm_shrink_slab_start and _end, "
+    "cgroup:cgroup_mkdir and cgroup_rmdir, and syscalls:sys_{enter,exit}_{mount,umount}, and save "
+    "/sys/kernel/tracing/trace."
 )
 
 
@@ -135,7 +136,7 @@ def _unusable(name: str, recording: Recording) -> UsageError:
     for magic, what, remedy in _FOREIGN:
         if recording.head.startswith(magic):
             return UsageError(f"{name} is {what}, not an ftrace text file", remedy=remedy)
-    what = f"{name} holds no event a workload can be made from"
+    what = f"{name} holds no event that is read here"
     return UsageError(what, cause=_found(recording), remedy=_HOW_TO_RECORD)
 
 

@@ -1,0 +1,66 @@
+"""Record a real kernel's reclaim into a file: what `record` does between its options and its report."""
+
+import gzip
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from shmreclaim import files, tracefs
+from shmreclaim.errors import SetupError, UsageError
+from shmreclaim.workload.ftrace_events import EVENTS
+
+LEAST_BUFFER, MOST_BUFFER = 4, 1 << 21
+"""KiB for each CPU."""
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """Where to and how long; refused with a UsageError when a value is out of range."""
+
+    out: Path
+    seconds: float = 10.0
+    buffer_kib: int = 8192
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if not (math.isfinite(self.seconds) and self.seconds > 0):
+            raise UsageError(f"--seconds {self.seconds:g} is out of range", remedy="Give a number above 0.")
+        if not LEAST_BUFFER <= self.buffer_kib <= MOST_BUFFER:
+            remedy = f"Give {LEAST_BUFFER} to {MOST_BUFFER}, in KiB for each CPU."
+            raise UsageError(f"--buffer {self.buffer_kib} is out of range", remedy=remedy)
+
+
+def record(
+    options: RecordOptions, stop: Callable[[], bool], told: Callable[[float, float, int], None]
+) -> tracefs.Recorded:
+    """Record until the time is over or `stop` says so; `told` hears the seconds done, those in all, and the bytes."""
+    files.check_writable(options.out, "-o")
+    root = tracefs.find_tracefs()
+    limits = tracefs.Limits(options.seconds, options.buffer_kib, stop)
+    try:
+        with files.written_whole(options.out) as file:
+            return _record(root, file, options, limits, told)
+    except OSError as error:
+        raise SetupError(
+            f"cannot write the recording to {options.out}: {error.strerror}",
+            remedy="Free some space, or name another file.",
+        ) from None
+
+
+def _record(
+    root: Path,
+    file: BinaryIO,
+    options: RecordOptions,
+    limits: tracefs.Limits,
+    told: Callable[[float, float, int], None],
+) -> tracefs.Recorded:
+    def tell(elapsed: float, size: int) -> None:
+        told(elapsed, options.seconds, size)
+
+    tell(0, 0)
+    if options.out.suffix != ".gz":
+        return tracefs.record(root, EVENTS, file, limits, tell)
+    with gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0) as packed:
+        return tracefs.record(root, EVENTS, cast(BinaryIO, packed), limits, tell)
