@@ -19,18 +19,19 @@ no more than that.
 The carry
 K1  The counter is exchanged for 0 before the start is traced, and the traced "new scan count" is what it holds after
     the carry was added. With nobody else at it that is the carry itself.
-K2  Others may have added meanwhile: then the excess is the counter as the last of them left it, the "new scan count" of
-    their end. Such a call must have ended between this one's start and end, on the same shrinker and node, and its task
-    must not have fetched the value again. SKEW allows for the few instructions between an atomic operation and its
-    tracepoint. The excess must be that value exactly; it is never taken on trust.
-K3  Since 5.13 each memcg has a counter of its own, and the trace does not say which. A value that a call in another
-    memcg left is accepted too if it happens to be equal: that is what is not checked. Deferred counts that an offlined
-    memcg hands to its parent during a call of the parent are not in the trace, and would show as a mismatch.
+K2  Others may have added meanwhile: then the excess is what the last of them left in the counter, the "new scan count"
+    of its end. This call had taken all there was, so whoever else came to the same counter fetched 0, or what one of
+    them had left, or had fetched before. The excess must be, exactly, what a call of another task in such a chain left;
+    it is never taken on trust. SKEW allows for the few instructions between an atomic operation and its tracepoint.
+K3  Since 5.13 each memcg has a counter of its own, and the trace does not say which. A chain in another memcg is
+    accepted too if it ends in the same value, and a value that was fetched again still counts, because that may have
+    been its equal in another memcg: this is what is not checked. Deferred counts that an offlined memcg hands to its
+    parent during a call of the parent are not in the trace, and would show as a mismatch.
 
 Limits: a pointer that is used again for a shrinker with other seeks counts as one shrinker, and shows as a mismatch.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -46,6 +47,8 @@ BATCHES = (SHRINK_BATCH, 1024, 1, 16, 32, 64, 256, 512, 2048, 4096, 8192)
 """128 where none is set; 1024 superblocks; 4096 i915."""
 SKEW = 10_000
 """ns."""
+_MOST_ENDS = 4096
+"""How many ends within one call are looked at, the last ones, so that no trace costs more than linear time."""
 
 _delta, _target, _carry = plain(scan_delta), plain(scan_target), plain(scan_carry)
 
@@ -79,33 +82,33 @@ class Inference(NamedTuple):
 class Others:
     """What concurrent calls left in a shrinker's counter: K2."""
 
-    def __init__(self, calls: Sequence[ShrinkCall]) -> None:
-        """Index the ends of `calls`, each with the moment when its task fetched the value again."""
-        self._left: dict[tuple[str, int, int], list[tuple[int, float, int]]] = defaultdict(list)
-        last: dict[tuple[int, str, int], ShrinkCall] = {}
+    def __init__(self, calls: Iterable[ShrinkCall]) -> None:
+        """Index `calls` by shrinker and node, in the order of their ends."""
+        self._ends: dict[tuple[str, int], list[ShrinkCall]] = defaultdict(list)
+        self._values: set[tuple[str, int, int]] = set()
         for call in calls:
-            before = last.get((call.pid, call.pointer, call.nid))
-            if before is not None:
-                self._note(before, call.began)
-            last[call.pid, call.pointer, call.nid] = call
-        for call in last.values():
-            self._note(call, float("inf"))
-        for ends in self._left.values():
-            ends.sort()
-
-    def _note(self, call: ShrinkCall, fetched: float) -> None:
-        if call.owed > 0:
-            self._left[call.pointer, call.nid, call.owed].append((call.ended, fetched, call.pid))
+            self._ends[call.pointer, call.nid].append(call)
+            self._values.add((call.pointer, call.nid, call.owed))
+        for ends in self._ends.values():
+            ends.sort(key=_ended)
 
     def left(self, call: ShrinkCall, value: int) -> bool:
-        """Tell whether another task left `value` in the counter during `call`."""
-        ends = self._left.get((call.pointer, call.nid, value), [])
-        for ended, fetched, pid in ends[bisect_left(ends, (call.began - SKEW,)) :]:
-            if ended > call.ended + SKEW:
-                return False
-            if pid != call.pid and fetched >= call.ended - SKEW:
-                return True
-        return False
+        """Tell whether other tasks can have left `value` in the counter during `call`."""
+        if (call.pointer, call.nid, value) not in self._values:
+            return False
+        ends = self._ends[call.pointer, call.nid]
+        first = bisect_left(ends, call.began - SKEW, key=_ended)
+        last = bisect_right(ends, call.ended + SKEW, key=_ended)
+        chain: set[int] = set()
+        for other in ends[max(first, last - _MOST_ENDS) : last]:
+            came_before = other.began <= call.began + SKEW
+            if other.pid != call.pid and (came_before or other.deferred == 0 or other.deferred in chain):
+                chain.add(other.owed)
+        return value in chain
+
+
+def _ended(call: ShrinkCall) -> int:
+    return call.ended
 
 
 class Checked:
