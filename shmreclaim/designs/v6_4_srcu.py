@@ -94,6 +94,7 @@ def init(mem: Any, cpu: int, a: int, b: int, c: int, d: int) -> int:
     write_once(mem, mm_state(mem) + MM.has_shrink_empty, 1)
     write_once(mem, mm_state(mem) + MM.map_kind, MapKind.WITH_DEFERRED)
     write_once(mem, mm_state(mem) + MM.lists_on_demand, 1)
+    write_once(mem, mm_state(mem) + MM.drop_halves, 1)
     list_init(mem, design + V6_4_SRCU.shrinker_list)
     idr_init(mem, design + V6_4_SRCU.ids)
     mutex_init(mem, design + V6_4_SRCU.shrinker_mutex, LockClass.SHRINKER_MUTEX)

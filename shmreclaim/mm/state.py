@@ -32,6 +32,7 @@ MM = record(
     Field("has_shrink_empty", "read-only after boot; whether count may answer SHRINK_EMPTY"),
     Field("lists_on_demand", "read-only after boot; whether a memcg has its lists from its first object on (5.18)"),
     Field("drain_at_the_edge", "read-only after boot; whether offline sets a bit only if the heir had none (to 5.9)"),
+    Field("drop_halves", "read-only after boot; whether each round of drop_caches must free twice as much (5.16)"),
     Field("map_kind", "read-only after boot; a MapKind: what a memcg's map is made of"),
     Field("switches", "read-only after boot; Switch bits: how this run differs from its design"),
     Field("srcu_gp_ns", "read-only after boot; ns that a grace period of SRCU takes at least, -1: as the design says"),

@@ -45,7 +45,7 @@ from shmreclaim.switches import Switch
 from shmreclaim.sync.rwsem import down_read, down_read_trylock, rwsem_is_contended
 
 DROP_SLAB_MIN = 10
-"""drop_caches goes on while a round frees more than this."""
+"""drop_caches goes on while a round frees more than this (to 5.15)."""
 
 
 # --- one shrinker ---------------------------------------------------------------------------------
@@ -238,14 +238,28 @@ def balance_pgdat(mem: Any, cpu: int, nid: int) -> int:
     return write_once(mem, cpu + CPU.flags, flags)
 
 
+@compiled
+def _drops_on(mem: Any, freed: int, rounds: int) -> int:
+    """Whether one more round is worth it: after `rounds`, the last of which freed so much."""
+    if read_once(mem, mm_state(mem) + MM.drop_halves):
+        return freed >> (rounds - 1) > 1
+    return freed > DROP_SLAB_MIN
+
+
 @out_of_line
 def drop_slab(mem: Any, cpu: int) -> int:
-    """What writing 2 to drop_caches does: passes at priority 0 over everything while one frees enough."""
+    """What writing 2 to drop_caches does: passes at priority 0 over everything while one frees enough.
+
+    To 5.15 that is more than DROP_SLAB_MIN. Since 5.16 each further round has to free twice as much, so that it ends
+    though objects keep coming (commit 1399af7e5489); the five of the shipped recording ended by that rule.
+    """
     flags = memalloc_save(mem, cpu)
     total = 0
     for nid in range(read_once(mem, mm_state(mem) + MM.nr_nodes)):
-        freed = DROP_SLAB_MIN + 1
-        while freed > DROP_SLAB_MIN and not fatal_signal_pending(mem):
+        rounds = 0
+        freed = 0
+        while rounds == 0 or (_drops_on(mem, freed, rounds) and not fatal_signal_pending(mem)):
+            rounds += 1
             freed = shrink_slab(mem, cpu, 0, nid, GFP_KERNEL, 0)
             memcg = mem_cgroup_iter(mem, cpu, root_memcg(mem), 0)
             while memcg:

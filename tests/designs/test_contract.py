@@ -543,3 +543,16 @@ def test_an_id_that_is_used_again_finds_what_its_last_owner_owed(owing: Emulated
     owing.play([mkdir(1), (0, Op.REGISTER, 0, 0, 0, -1, 1), add(1, 0, 100), shrink(1, 2), umount(0), mount(1)])
     assert owing.id(1) == 0
     assert owed(owing, owing.memcg(1), 0) == 50
+
+
+@pytest.mark.parametrize("per_round", [1, 2, 3, 10, 11, 40])
+def test_drop_caches_goes_on_by_the_rule_of_its_era(kernel: Emulated, per_round: int) -> None:
+    """A referenced object is freed one round later: so each of some rounds frees `per_round`, and the last none."""
+    kernel.play([mkdir(1), mount(0), add(1, 0, per_round)])
+    passes = kernel.event(Event.RECLAIM_PASSES)
+    kernel.play([drop()])
+    rounds, per_node = divmod(kernel.event(Event.RECLAIM_PASSES) - passes, 3)  # of none, the root, memcg 1
+    assert per_node == 0
+    again = per_round > (1 if kernel.design in ("v6_4_srcu", "v6_7") else 10)
+    assert rounds == 2 + again  # on node 0 once or twice, on node 1 once
+    assert kernel.mm("nr_objects") == 0
