@@ -110,7 +110,7 @@ def _options() -> argparse.Namespace:
         "--scenarios",
         type=_names,
         default=[TRACE, DROPS, *workload.preset_names()],
-        help="presets, TOML files, trace or " + DROPS,
+        help="presets, TOML files, recordings",
     )
     parser.add_argument("--seed", type=int, default=1, help="of the first run; each next one has the next (default: 1)")
     parser.add_argument(
