@@ -24,7 +24,7 @@ from shmreclaim.errors import UsageError
 from shmreclaim.lib.list_head import list_init
 from shmreclaim.machine import upcall as upcalls
 from shmreclaim.machine.atomics import clock_ns, load_acquire, read_once, store_release, write_once
-from shmreclaim.machine.compile import compiled, out_of_line
+from shmreclaim.machine.compile import compiled, link, out_of_line
 from shmreclaim.machine.cpu import CPU, OP_WORDS, CpuState, count_event
 from shmreclaim.machine.futex import futex_wake
 from shmreclaim.machine.histogram import HISTOGRAM, histogram_add
@@ -61,6 +61,8 @@ from shmreclaim.mm.superblock import (
 )
 from shmreclaim.mm.vmscan import balance_pgdat, drop_slab, memalloc_save, shrink_slab
 from shmreclaim.mm.zone import ZONE, rouse_kswapd, zone_of
+from shmreclaim.plugins import is_plugin
+from shmreclaim.plugins.load import load
 from shmreclaim.switches import Switch
 from shmreclaim.sync.rcu import MAX_PENDING, rcu_read_lock, rcu_read_unlock, synchronize_rcu
 from shmreclaim.sync.wait_queue import EVERYBODY, UNINTERRUPTIBLE, wait_while
@@ -98,13 +100,19 @@ OP = record(
 def bind_design(design: str, *, compiled: bool = True) -> None:
     """Make the upcalls of this process those of a design: a built-in one's name, or a module's dotted path.
 
-    Of a variant (`name+switch`), its design's. With `compiled=False` only plain bodies can call them, and nothing
-    needs to be compiled. Raises UsageError if there is no such design.
+    Of a variant (`name+switch`), its design's; a module made from a user's file (`plugins.choose`) has a path too.
+    With `compiled=False` only plain bodies can call them, and nothing needs to be compiled. Raises UsageError if
+    there is no such design.
     """
     name = design.partition("+")[0]
     if name not in NAMES and "." not in name:
         raise UsageError(f"there is no design {name!r}", remedy=f"The designs are: {', '.join(NAMES)}.")
-    module = importlib.import_module(name if "." in name else f"shmreclaim.designs.{name}")
+    if is_plugin(name):
+        module = load(name)
+        if compiled:
+            link()  # what it has out of line, and what it imports that nobody else does
+    else:
+        module = importlib.import_module(name if "." in name else f"shmreclaim.designs.{name}")
     bind = upcalls.bind if compiled else upcalls.bind_plain
     for slot, function in enumerate(FUNCTIONS):
         bind(slot, getattr(module, function))

@@ -314,6 +314,13 @@ class WorkloadSummary(Record, frozen=True, kw_only=True):
     notes: list[str]
 
 
+class DesignFile(Record, frozen=True, kw_only=True):
+    """Where a design that is not built in came from, and what was in the file when it was read."""
+
+    path: str
+    sha256: str
+
+
 class Result(Record, frozen=True, kw_only=True):
     """Everything that one comparison found; `to_builtins` of it is the JSON."""
 
@@ -327,6 +334,8 @@ class Result(Record, frozen=True, kw_only=True):
     machine: Machine
     workload: WorkloadSummary
     designs: dict[str, DesignResult]
+    design_files: dict[str, DesignFile] = {}
+    """Of users' designs, by name."""
 
     @property
     def refused(self) -> list[str]:

@@ -24,7 +24,7 @@ def units() -> list[Callable[[], Any]]:
     """Everything that a run of any design calls, each as something that compiles or loads it."""
     for name in NAMES:
         importlib.import_module(f"shmreclaim.designs.{name}")
-    found: list[Callable[[], Any]] = list(out_of_line_functions())
+    found: list[Callable[[], Any]] = list(out_of_line_functions("shmreclaim."))
     for entry_points in (cpu.ENTRY_POINTS, kswapd.ENTRY_POINTS, CALLED_BY_PARENT):
         found += [_entry(function, arguments) for function, arguments in entry_points]
     for name in NAMES:

@@ -35,7 +35,8 @@ def compare(
         Option(
             metavar="NAMES",
             help="Compare only these designs, separated by commas (default: all). Example: --designs no_map,davydov. "
-            "`shmreclaim designs` lists them.",
+            "`shmreclaim designs` lists them. A design of your own is named by its file: --designs davydov,./mine.py "
+            "(docs/writing-a-design.md tells how to write one).",
         ),
     ] = None,
     cpus: Annotated[

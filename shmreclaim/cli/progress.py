@@ -37,6 +37,10 @@ class Lines:
         if done == 1 or done * 4 // total > (done - 1) * 4 // total:
             self._say(f"compiling, {done} of {total} functions")
 
+    def admitting(self, design: str, what: str) -> None:
+        """Say it."""
+        self._say(f"{design}: {what}")
+
     def started(self, design: str, run: int, runs: int) -> None:
         """Remember how many there are, and say that the first began."""
         self._runs = runs
@@ -73,6 +77,11 @@ class Bar:
     def compiling(self, done: int, total: int) -> None:
         """Fill it with what is compiled."""
         self._bar.update(self._task, description="compiling", completed=done, total=total)
+        self._bar.refresh()
+
+    def admitting(self, design: str, what: str) -> None:
+        """Say it beside an empty bar."""
+        self._bar.reset(self._task, description=f"{design}: {what}", total=1)
         self._bar.refresh()
 
     def started(self, design: str, run: int, runs: int) -> None:

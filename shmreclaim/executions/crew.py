@@ -34,6 +34,17 @@ FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SI
 """Signals that a process brings upon itself."""
 
 
+class WorkerCrashed(InternalError):
+    """A worker was ended by a signal that it brought upon itself; a user's design is asked first whether it was that."""
+
+
+def context() -> Any:
+    """Give the fork server's context: each process it starts has all machine code loaded."""
+    server = multiprocess.get_context("forkserver")
+    server.set_forkserver_preload(["shmreclaim.workers.preload"])
+    return server
+
+
 class Job(NamedTuple):
     """What one worker is started for: `target(orders, errors)` in a process called `name`."""
 
@@ -86,13 +97,12 @@ class Crew:
             self._errors.close()
 
     def _start_all(self) -> None:
-        context = multiprocess.get_context("forkserver")
-        context.set_forkserver_preload(["shmreclaim.workers.preload"])
+        server = context()
         try:
-            self._errors, sender = context.Pipe(duplex=False)
+            self._errors, sender = server.Pipe(duplex=False)
             with sender:
                 for job in self._jobs:
-                    worker = context.Process(target=job.target, args=(job.orders, sender), name=job.name, daemon=True)
+                    worker = server.Process(target=job.target, args=(job.orders, sender), name=job.name, daemon=True)
                     start(worker)
                     self._workers.append(worker)
         except (OSError, EOFError) as error:
@@ -146,7 +156,7 @@ class Crew:
         if code < 0 and -code not in FAULTS:
             return self._killed(f"{who} {death(code)}")
         if code < 0:
-            return InternalError(
+            return WorkerCrashed(
                 f"{who} {death(code)}:\n{self._report()}",
                 cause="Usually the design it plays used an address outside the segment.",
             )

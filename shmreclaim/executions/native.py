@@ -19,14 +19,17 @@ from multiprocess import connection
 from shmreclaim import kernel
 from shmreclaim.designs import NAMES
 from shmreclaim.errors import Inconclusive, InternalError, SetupError, UsageError
-from shmreclaim.executions import collect, oracles
-from shmreclaim.executions.crew import POLL_S, Crew, Job, death
+from shmreclaim.executions import autopsy, collect, oracles
+from shmreclaim.executions.admission import answer_of
+from shmreclaim.executions.crew import POLL_S, Crew, Job, WorkerCrashed, death
+from shmreclaim.executions.interpreted import Fault
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.machine.process import cores
 from shmreclaim.machine.upcall import upcall
 from shmreclaim.mm.boot import Machine, boot, set_switches
 from shmreclaim.mm.state import Upcall
+from shmreclaim.plugins import Design, is_plugin
 from shmreclaim.result import RunRecord
 from shmreclaim.switches import parse_variant
 from shmreclaim.workers import cpu as cpu_worker
@@ -131,9 +134,23 @@ def run(workload: Workload, design: str, settings: RunSettings, progress: Callab
     invariants are in the record.
     """
     with held_signals() as take_signals:
-        # A design of somebody else is compiled here, once, for all the workers to find in the cache.
-        kernel.bind_design(design, compiled=design.partition("+")[0] not in NAMES)
+        # A design of somebody else is compiled here, once, for all the workers to find in the cache; `admit` did that
+        # for a user's file.
+        kernel.bind_design(design, compiled=design.partition("+")[0] not in NAMES and not is_plugin(design))
         return _run(workload, design, settings, progress, take_signals)
+
+
+def run_design(
+    workload: Workload, design: Design, settings: RunSettings, progress: Callable[[int, int], None]
+) -> RunRecord:
+    """As `run`, for a built-in design or a user's, which raises ModelViolation where its file crashes a worker."""
+    try:
+        return run(workload, design.module, settings, progress)
+    except WorkerCrashed as crash:
+        if not design.path:
+            raise
+        found = answer_of(autopsy.repeat, (design, workload, machine_for(workload)), lambda _: None)
+        raise autopsy.verdict(design, crash.what, None if found is None else Fault(*found)) from None
 
 
 def _run(
@@ -143,7 +160,7 @@ def _run(
     progress: Callable[[int, int], None],
     take_signals: Callable[[], None],
 ) -> RunRecord:
-    machine = _machine(workload)
+    machine = machine_for(workload)
     with Arena.create(machine.words()) as arena:
         slots = boot(arena, machine)
         set_switches(arena, parse_variant(design))
@@ -157,7 +174,7 @@ def _run(
         return collect.gather(arena, slots[: workload.cpus], slots, checked, violations)
 
 
-def _machine(workload: Workload) -> Machine:
+def machine_for(workload: Workload) -> Machine:
     """The machine that a workload needs: room for its streams, and lists for all memcgs it may have at a time."""
     streams = [workload.setup, *workload.streams]
     memory = workload.memory

@@ -13,12 +13,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from shmreclaim import __version__, designs
+from shmreclaim import __version__
 from shmreclaim.errors import UsageError
 from shmreclaim.experiments.combine import combine
 from shmreclaim.machine.process import cores, machine_description
-from shmreclaim.result import Machine, Result, RunRecord, WorkloadSummary
-from shmreclaim.switches import parse_variant
+from shmreclaim.plugins import Design, choose
+from shmreclaim.result import DesignFile, Machine, Result, RunRecord, WorkloadSummary
 
 if TYPE_CHECKING:
     from shmreclaim.workload.ops import Workload
@@ -34,6 +34,9 @@ class Progress(Protocol):
 
     def compiling(self, done: int, total: int) -> None:
         """`done` of `total` functions are compiled; only when the cache does not have them."""
+
+    def admitting(self, design: str, what: str) -> None:
+        """`what` is done with a user's file before it is run: it is tried out, it is compiled."""
 
     def started(self, design: str, run: int, runs: int) -> None:
         """Run number `run` of `runs` begins, of `design`."""
@@ -54,7 +57,7 @@ class CompareOptions:
     scenario: str | None = None
     """A preset's name or the path of a TOML file."""
     designs: tuple[str, ...] = ()
-    """All where none is named."""
+    """Names of built-in designs and paths of users' files; all built-in ones where none is named."""
     cpus: int | None = None
     """As many as cores, but at least LEAST_CPUS, where not given."""
     seconds: float | None = None
@@ -82,7 +85,7 @@ class CompareOptions:
             raise UsageError(
                 f"--seed {self.seed} is out of range", remedy=f"Give a whole number, 0 to {(1 << 63) - 1}."
             )
-        _known_designs(self.designs)
+        choose(self.designs)
 
 
 def _at_least_one(name: str, value: int | None) -> None:
@@ -95,14 +98,6 @@ def _positive(name: str, value: float | None) -> None:
         raise UsageError(f"--{name} {value:g} is out of range", remedy="Give a number above 0.")
 
 
-def _known_designs(names: tuple[str, ...]) -> None:
-    for name in names:
-        if parse_variant(name).design not in designs.NAMES:
-            raise UsageError(f"there is no design {name!r}", remedy=f"The designs are: {', '.join(designs.NAMES)}.")
-    if len(set(names)) < len(names):
-        raise UsageError(f"--designs {','.join(names)} names a design twice", remedy="Name each once.")
-
-
 def compare(options: CompareOptions, progress: Progress) -> Result:
     """Run the comparison.
 
@@ -110,17 +105,18 @@ def compare(options: CompareOptions, progress: Progress) -> Result:
     SetupError.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    names = options.designs or designs.NAMES
+    chosen = choose(options.designs)
     cpus = _cpus(options.cpus)
     workload = _load(options, cpus)
-    records = _run_all(workload, names, options, progress)
+    records = _run_all(workload, chosen, options, progress)
     return Result(
         version=__version__,
         started=started,
-        parameters=_parameters(options, names, cpus),
+        parameters=_parameters(options, chosen, cpus),
         machine=_machine(),
         workload=_summary(workload),
         designs={name: combine(runs) for name, runs in records.items()},
+        design_files={design.name: DesignFile(path=design.file, sha256=design.sha256) for design in chosen if design.path},
     )
 
 
@@ -147,25 +143,28 @@ def _load(options: CompareOptions, cpus: int) -> Workload:
 
 
 def _run_all(
-    workload: Workload, names: tuple[str, ...], options: CompareOptions, progress: Progress
+    workload: Workload, chosen: tuple[Design, ...], options: CompareOptions, progress: Progress
 ) -> dict[str, list[RunRecord]]:
-    from shmreclaim.executions import native
+    from shmreclaim.executions import admission, native
 
+    admission.look_at(chosen)
     native.prepare(progress.compiling)
+    admission.admit(chosen, progress)
     settings = native.RunSettings(speed=options.speed, seconds=options.seconds, timeout=options.timeout)
-    records: dict[str, list[RunRecord]] = {name: [] for name in names}
-    order = [name for _ in range(options.repeat) for name in names]
-    for number, name in enumerate(order, start=1):
-        progress.started(name, number, len(order))
-        record = native.run(workload, name, settings, progress.advanced)
-        records[name].append(record)
-        progress.finished(name, number, record)
+    records: dict[str, list[RunRecord]] = {design.name: [] for design in chosen}
+    order = [design for _ in range(options.repeat) for design in chosen]
+    for number, design in enumerate(order, start=1):
+        progress.started(design.name, number, len(order))
+        record = native.run_design(workload, design, settings, progress.advanced)
+        records[design.name].append(record)
+        progress.finished(design.name, number, record)
     return records
 
 
-def _parameters(options: CompareOptions, names: tuple[str, ...], cpus: int) -> dict[str, object]:
+def _parameters(options: CompareOptions, chosen: tuple[Design, ...], cpus: int) -> dict[str, object]:
     trace = None if options.trace is None else str(options.trace)
-    return {**asdict(options), "trace": trace, "designs": list(names), "cpus": cpus}
+    named = [design.path or design.name for design in chosen]
+    return {**asdict(options), "trace": trace, "designs": named, "cpus": cpus}
 
 
 def _machine() -> Machine:

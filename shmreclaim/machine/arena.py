@@ -59,6 +59,14 @@ class Arena:
         return arena
 
     @classmethod
+    def private(cls, words: int) -> Arena:
+        """Make a zeroed segment that no other process can attach and that goes with this one; it has no name."""
+        size = round_up(words * 8, mmap.PAGESIZE)
+        arena = cls("", mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), owner=False)
+        arena._write_header(size // 8)
+        return arena
+
+    @classmethod
     def attach(cls, name: str) -> Arena:
         """Map an existing segment; raises SetupError unless it is whole, ours and of this very layout."""
         if not name.startswith(PREFIX + ".") or "/" in name:

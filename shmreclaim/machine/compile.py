@@ -26,18 +26,21 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import caching
+from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher
 from numba.extending import overload
 
 from shmreclaim.machine import _intrinsics as ll
 from shmreclaim.machine.sources import COMPILED_LAYERS, PACKAGE, source_hash
+from shmreclaim.machine.trouble import Trouble, line_in, reason
 
 KEPT_FOLDERS = 6
 """How many generations of compiled code stay on disk: switching branches must not recompile."""
@@ -82,6 +85,29 @@ def cache_folder() -> Path:
     return folder
 
 
+KEPT_DAYS = 7
+"""How long what was compiled from one version of a user's file stays on disk after its last use."""
+
+
+def forget_old(folder: Path) -> None:
+    """Remove folders in `folder` that were not used for some days: every edit of a user's file leaves one."""
+    oldest = time.time() - KEPT_DAYS * 86400
+    for old in folder.iterdir() if folder.is_dir() else ():
+        if old.stat().st_mtime < oldest:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+_stamps: dict[str, str] = {}
+
+
+def stamp_source(file: str, stamp: str) -> None:
+    """Say what stands for the content of a file outside the package, as it was read: a path below the cache folder.
+
+    For what is compiled from it after this call; nothing else of the file's folder may be compiled into that.
+    """
+    _stamps[file] = stamp
+
+
 @functools.cache
 def _folder_hash(folder: Path) -> str:
     """Hash the sources of a folder outside the layers: a function compiled there may call into its neighbours."""
@@ -99,6 +125,8 @@ class _Locator:
         self._file = Path(py_file)
         if any(self._file.is_relative_to(PACKAGE / layer) for layer in COMPILED_LAYERS):
             self._stamp = "package"
+        elif py_file in _stamps:
+            self._stamp = _stamps[py_file]
         else:
             self._stamp = _folder_hash(self._file.parent)
 
@@ -229,6 +257,60 @@ def _compile(function: Callable[..., int], arguments: int) -> Any:
     signature = (numba.int64,) * arguments
     dispatcher.compile(signature)
     return dispatcher.overloads[signature]
+
+
+def own_functions(module: types.ModuleType) -> list[Callable[..., int]]:
+    """The functions of a module that are marked here, not those that it imports; in the order of its lines."""
+    found = {id(body): value for value in vars(module).values() if (body := _source(value)) is not None}
+    own = [value for value in found.values() if _source(value).__module__ == module.__name__]
+    return sorted(own, key=lambda value: _source(value).__code__.co_firstlineno)
+
+
+def signature(function: Any) -> inspect.Signature | None:
+    """What a marked function takes; None for anything that is not marked."""
+    body = _source(function)
+    return None if body is None else inspect.signature(body)
+
+
+def first_line(function: Any) -> int:
+    """The line where a marked function begins, the marks above it included; 0 for anything else."""
+    body = _source(function)
+    return 0 if body is None else int(body.__code__.co_firstlineno)
+
+
+def troubles(functions: Sequence[Callable[..., int]], called: Collection[str]) -> list[Trouble]:
+    """Compile functions; of those that fail, tell the ones that fail by themselves, not by what they call.
+
+    `called` are the names of those that are called through a pointer, beside the out-of-line ones: they must return
+    a word, or their caller would read what is no result.
+    """
+    failed: dict[str, tuple[Any, Trouble]] = {}
+    for function in functions:
+        body = _source(function)
+        trouble = _trouble(function, body, by_pointer=body.__name__ in called or hasattr(function, "dispatcher"))
+        if trouble is not None:
+            failed[body.__name__] = (body, trouble)
+    names = set(failed)
+    return [trouble for name, (body, trouble) in failed.items() if not set(body.__code__.co_names) & names - {name}]
+
+
+def _trouble(function: Any, body: Any, *, by_pointer: bool) -> Trouble | None:
+    first = body.__code__.co_firstlineno
+    last = max((line for _, _, line in body.__code__.co_lines() if line), default=first)
+    try:
+        result = _compile(function, len(inspect.signature(body).parameters))
+    except NumbaError as error:
+        line = getattr(getattr(error, "loc", None), "line", 0)
+        line = line if first <= line <= last else line_in(str(error), first, last)
+        return Trouble(line, body.__name__, reason(str(error)))
+    except Exception as error:  # of code that it does not expect, the compiler makes errors of any kind
+        return Trouble(first, body.__name__, f"the compiler gives up on it: {type(error).__name__}: {error}")
+    returned = numba.types.unliteral(result.signature.return_type)
+    if not by_pointer or returned == numba.int64:
+        return None
+    lost = isinstance(returned, numba.types.Optional | numba.types.NoneType)
+    why = "it must return a word on every way through it" if lost else f"it must return a word, not {returned}"
+    return Trouble(first, body.__name__, why)
 
 
 _twins: dict[int, tuple[types.ModuleType, dict[str, Any]]] = {}

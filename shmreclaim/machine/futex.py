@@ -14,6 +14,10 @@ from shmreclaim.machine.atomics import operation
 EPERM, EINTR, EAGAIN, ETIMEDOUT = 1, 4, 11, 110
 
 
+class LoneTask(InternalError):
+    """A plain body was to sleep until another task does something, and there is none."""
+
+
 @operation(ll.futex_wait)
 def futex_wait(mem: Any, i: int, expected: int, deadline: int) -> int:
     """Sleep while the low half of mem[i] is `expected`, until woken or `deadline` (ns on the clock; 0: none).
@@ -25,7 +29,7 @@ def futex_wait(mem: Any, i: int, expected: int, deadline: int) -> int:
         return -EAGAIN
     if deadline:
         return -ETIMEDOUT
-    raise InternalError(f"a lone task would sleep for ever on word {i} (value {mem[i]})")
+    raise LoneTask(f"a lone task would sleep for ever on word {i} (value {mem[i]})")
 
 
 @operation(ll.futex_wake)

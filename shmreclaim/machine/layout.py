@@ -9,6 +9,7 @@ words must not share one with anything that others write.
 
 from __future__ import annotations
 
+import sys
 from collections import namedtuple
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ class Layout(NamedTuple):
 
 
 LAYOUTS: dict[str, Layout] = {}
-"""Every record declared so far, by name."""
+"""Every record declared so far, by name; those of files outside the package by module and name."""
 
 
 def record(name: str, *fields: Field, aligned: bool = True) -> Any:
@@ -51,11 +52,19 @@ def record(name: str, *fields: Field, aligned: bool = True) -> Any:
         offsets.append(at)
         at += field.words
     size = round_up(at, LINE) if aligned else at
-    if name in LAYOUTS:
-        raise ValueError(f"record {name} is declared twice")
-    LAYOUTS[name] = Layout(name, fields, tuple(offsets), size)
+    owner = sys._getframe(1).f_globals["__name__"]
+    key = name if owner.partition(".")[0] == __package__.partition(".")[0] else f"{owner}.{name}"
+    if key in LAYOUTS:
+        raise ValueError(f"record {key} is declared twice")
+    LAYOUTS[key] = Layout(name, fields, tuple(offsets), size)
     make: Any = namedtuple  # mypy wants to know the fields, which are known at run time
     return make(name, [f.name for f in fields] + ["SIZE"])(*offsets, size)
+
+
+def forget(module: str) -> None:
+    """Forget the records of a module outside the package that could not be loaded."""
+    for key in [key for key in LAYOUTS if key.startswith(module + ".")]:
+        del LAYOUTS[key]
 
 
 def round_up(words: int, unit: int) -> int:
