@@ -9,13 +9,14 @@ names function and line.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 from shmreclaim.errors import InternalError, SetupError, ShmreclaimError, UsageError
 from shmreclaim.executions.crew import POLL_S, context, death
-from shmreclaim.executions.interpreted import Fault, limited
+from shmreclaim.executions.interpreted import DesignError, limited
 from shmreclaim.executions.tryout import LIMITS, try_out
 from shmreclaim.plugins import Design
 from shmreclaim.plugins.form import ABOUT, compile_design, open_design, unusable
@@ -40,7 +41,7 @@ def admit(designs: Sequence[Design], progress: Progress) -> None:
     """Try out and compile users' files, which `look_at` let pass; raises UsageError for one that fails."""
     for design in designs:
         if design.path:
-            answer_of(_examine, (design,), lambda what, name=design.name: progress.admitting(name, what))
+            answer_of(_examine, (design,), functools.partial(progress.admitting, design.name))
 
 
 def _examine(design: Design, tell: Callable[[str], None]) -> None:
@@ -48,13 +49,13 @@ def _examine(design: Design, tell: Callable[[str], None]) -> None:
     try:
         with limited(LIMITS):
             try_out(design)
-    except Fault as fault:
+    except DesignError as fault:
         raise _refused(design, fault) from None
     tell("compiling it")
     compile_design(design)
 
 
-def _refused(design: Design, fault: Fault) -> UsageError:
+def _refused(design: Design, fault: DesignError) -> UsageError:
     where = fault.where or f"{design.path}: none of its functions was running, but what they left behind was used"
     cause = f"Found by interpreting it on a small machine, during: {fault.during}."
     return unusable(design, [f"{where}: {fault.why}"], f"{cause}\n{ABOUT}")
@@ -72,7 +73,7 @@ def answer_of(target: Callable[..., Any], arguments: tuple[Any, ...], tell: Call
                 return _listen(receiver, process, tell, take_signals)
             except (OSError, EOFError) as error:
                 raise SetupError(
-                    f"cannot start a process that examines a design: {error or 'the fork server ended'}",
+                    f"cannot start a process that examines a design: {str(error) or 'the fork server ended'}",
                     cause="Usually the limit of processes or open files is reached (ulimit -u, ulimit -n).",
                 ) from None
             finally:

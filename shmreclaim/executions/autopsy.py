@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shmreclaim.errors import ModelViolation
-from shmreclaim.executions.interpreted import ROW_WORDS, Fault, Interpreted, Limits, limited
+from shmreclaim.executions.interpreted import ROW_WORDS, DesignError, Interpreted, Limits, limited
 from shmreclaim.mm.boot import Machine
 from shmreclaim.plugins import Design
 from shmreclaim.workload.ops import Op, Workload
@@ -17,7 +17,7 @@ from shmreclaim.workload.ops import Op, Workload
 LIMITS = Limits(uses=200_000_000, seconds=30.0)
 
 
-def verdict(design: Design, crash: str, found: Fault | None) -> ModelViolation:
+def verdict(design: Design, crash: str, found: DesignError | None) -> ModelViolation:
     """Make the error of a design that crashed a worker; `crash` says which and what all CPUs were doing."""
     what = f"{design.path} used memory that is not there: {crash}"
     if found is None:
@@ -35,12 +35,14 @@ def verdict(design: Design, crash: str, found: Fault | None) -> ModelViolation:
     )
 
 
-def repeat(design: Design, workload: Workload, machine: Machine, _tell: Callable[[str], None]) -> tuple[str, str, str] | None:
+def repeat(
+    design: Design, workload: Workload, machine: Machine, _tell: Callable[[str], None]
+) -> tuple[str, str, str] | None:
     """Play a workload interpreted; what went wrong, if anything did within the limits."""
     try:
         with limited(LIMITS):
             _play(Interpreted(design, machine, LIMITS), workload)
-    except Fault as fault:
+    except DesignError as fault:
         return None if fault.is_limit else (fault.where, fault.why, fault.during)
     return None
 

@@ -34,8 +34,8 @@ FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SI
 """Signals that a process brings upon itself."""
 
 
-class WorkerCrashed(InternalError):
-    """A worker was ended by a signal that it brought upon itself; a user's design is asked first whether it was that."""
+class WorkerCrashError(InternalError):
+    """A worker was ended by a signal that it brought upon itself; a user's design is suspected first."""
 
 
 def context() -> Any:
@@ -156,7 +156,7 @@ class Crew:
         if code < 0 and -code not in FAULTS:
             return self._killed(f"{who} {death(code)}")
         if code < 0:
-            return WorkerCrashed(
+            return WorkerCrashError(
                 f"{who} {death(code)}:\n{self._report()}",
                 cause="Usually the design it plays used an address outside the segment.",
             )

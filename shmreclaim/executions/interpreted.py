@@ -22,10 +22,10 @@ from shmreclaim import kernel
 from shmreclaim.executions import oracles
 from shmreclaim.machine import checked
 from shmreclaim.machine.arena import Arena
-from shmreclaim.machine.checked import CheckedMemory, Exhausted, OutOfBounds
+from shmreclaim.machine.checked import CheckedMemory, Exhausted, OutOfBoundsError
 from shmreclaim.machine.compile import plain
 from shmreclaim.machine.cpu import CPU
-from shmreclaim.machine.futex import LoneTask
+from shmreclaim.machine.futex import LoneTaskError
 from shmreclaim.machine.upcall import upcall
 from shmreclaim.mm.boot import Machine, boot
 from shmreclaim.mm.state import Upcall
@@ -56,7 +56,7 @@ class Limits:
     """For a loop that uses no word."""
 
 
-class Fault(Exception):
+class DesignError(Exception):
     """What went wrong while a design was interpreted, where, and in what."""
 
     def __init__(self, where: str, why: str, during: str, *, is_limit: bool = False) -> None:
@@ -69,7 +69,7 @@ class Interpreted:
     """A kernel in memory of this process alone, with a user's design in it."""
 
     def __init__(self, design: Design, machine: Machine, limits: Limits) -> None:
-        """Boot it and let the design initialise; raises Fault, as all that follows."""
+        """Boot it and let the design initialise; raises DesignError, as all that follows."""
         self.design = design
         self.limits = limits
         self.arena = Arena.private(machine.words())
@@ -98,22 +98,24 @@ class Interpreted:
         op = self.arena.memory[slot + CPU.op]
         return Op(op).label if 0 <= op < len(Op) else "no operation"
 
-    def _fault(self, error: Exception, during: str) -> Fault:
+    def _fault(self, error: Exception, during: str) -> DesignError:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in _OURS]
         mine = [k for k, frame in enumerate(frames) if frame.filename == self.design.file]
         where = place(self.design, frames[mine[-1]].lineno, frames[mine[-1]].name) if mine else ""
         if frames and (not mine or mine[-1] < len(frames) - 1):
             during += f", in {frames[-1].name}() of {Path(frames[-1].filename).name}"
-        return Fault(where, self._why(error), during, is_limit=isinstance(error, Exhausted | TooLong))
+        if isinstance(error, Exhausted | TooLong):
+            during += "; on the way: " + ", ".join(f"{frames[k].name}() line {frames[k].lineno}" for k in mine)
+        return DesignError(where, self._why(error), during, is_limit=isinstance(error, Exhausted | TooLong))
 
     def _why(self, error: Exception) -> str:
-        if isinstance(error, OutOfBounds):
+        if isinstance(error, OutOfBoundsError):
             return str(error)
         if isinstance(error, Exhausted):
             why = f"it does not end: {self.limits.uses} uses of memory were allowed"
         elif isinstance(error, TooLong):
             why = f"it does not end: {self.limits.seconds:g} s were allowed"
-        elif isinstance(error, LoneTask):
+        elif isinstance(error, LoneTaskError):
             why = f"it waits for what never comes ({error})"
         else:
             return f"{type(error).__name__}: {error}"

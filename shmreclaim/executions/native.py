@@ -21,8 +21,8 @@ from shmreclaim.designs import NAMES
 from shmreclaim.errors import Inconclusive, InternalError, SetupError, UsageError
 from shmreclaim.executions import autopsy, collect, oracles
 from shmreclaim.executions.admission import answer_of
-from shmreclaim.executions.crew import POLL_S, Crew, Job, WorkerCrashed, death
-from shmreclaim.executions.interpreted import Fault
+from shmreclaim.executions.crew import POLL_S, Crew, Job, WorkerCrashError, death
+from shmreclaim.executions.interpreted import DesignError
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.machine.process import cores
@@ -146,11 +146,11 @@ def run_design(
     """As `run`, for a built-in design or a user's, which raises ModelViolation where its file crashes a worker."""
     try:
         return run(workload, design.module, settings, progress)
-    except WorkerCrashed as crash:
+    except WorkerCrashError as crash:
         if not design.path:
             raise
         found = answer_of(autopsy.repeat, (design, workload, machine_for(workload)), lambda _: None)
-        raise autopsy.verdict(design, crash.what, None if found is None else Fault(*found)) from None
+        raise autopsy.verdict(design, crash.what, None if found is None else DesignError(*found)) from None
 
 
 def _run(

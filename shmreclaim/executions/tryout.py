@@ -17,7 +17,7 @@ from shmreclaim.workload.ops import Op, make_stream
 
 Rows = list[tuple[int, ...]]
 
-LIMITS = Limits(uses=30_000_000, seconds=30.0)
+LIMITS = Limits(uses=30_000_000, seconds=10.0)
 """A hundred times what the built-in designs need."""
 NODES = 2
 WORD = 64
@@ -38,7 +38,7 @@ SMALL = Machine(
 
 
 def try_out(design: Design) -> None:
-    """Play all of it; raises Fault where the design goes wrong."""
+    """Play all of it; raises DesignError where the design goes wrong."""
     machine = Interpreted(design, SMALL, LIMITS)
     _play(machine, 0, _first_life())
     _play(machine, 0, _pressure())
@@ -89,7 +89,16 @@ def _more_mounts(first: int, beyond: int) -> Rows:
     rows: Rows = []
     for k in range(first, beyond):
         rows += [_mount(k), _add(1, k, 2, k % 2)] if k % 3 else [_mount(k)]
-    return [*rows, _mkdir(4, 1), _add(4, beyond - 1, 6), _reclaim(1, 0), _reclaim(4, 0), _reclaim(0, 3), _drop(), _rmdir(4)]
+    return [
+        *rows,
+        _mkdir(4, 1),
+        _add(4, beyond - 1, 6),
+        _reclaim(1, 0),
+        _reclaim(4, 0),
+        _reclaim(0, 3),
+        _drop(),
+        _rmdir(4),
+    ]
 
 
 def _pressure() -> Rows:
@@ -100,7 +109,12 @@ def _pressure() -> Rows:
 
 def _all_goes() -> Rows:
     memcgs = [_rmdir(k) for k in (5, 3, 2, 1)]
-    return [*memcgs, _drop(), *(_umount(k) for k in range(MOST_IDS)), *(_reclaim(0, p) for p in range(DEF_PRIORITY + 1))]
+    return [
+        *memcgs,
+        _drop(),
+        *(_umount(k) for k in range(MOST_IDS)),
+        *(_reclaim(0, p) for p in range(DEF_PRIORITY + 1)),
+    ]
 
 
 def _mount(handle: int, *, aware: bool = True) -> tuple[int, ...]:

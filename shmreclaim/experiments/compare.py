@@ -116,7 +116,9 @@ def compare(options: CompareOptions, progress: Progress) -> Result:
         machine=_machine(),
         workload=_summary(workload),
         designs={name: combine(runs) for name, runs in records.items()},
-        design_files={design.name: DesignFile(path=design.file, sha256=design.sha256) for design in chosen if design.path},
+        design_files={
+            design.name: DesignFile(path=design.file, sha256=design.sha256) for design in chosen if design.path
+        },
     )
 
 

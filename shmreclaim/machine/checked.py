@@ -9,12 +9,16 @@ from __future__ import annotations
 from shmreclaim.machine.layout import HEADER
 
 
-class OutOfBounds(IndexError):
+class OutOfBoundsError(IndexError):
     """A word was used that is outside of memory, or at NULL."""
 
     def __init__(self, index: int, words: int) -> None:
         """Say which, of how many there are."""
-        near = f"word {index} is near NULL" if 0 <= index < words else f"word {index} is outside of memory, 0 to {words - 1}"
+        near = (
+            f"word {index} is near NULL"
+            if 0 <= index < words
+            else f"word {index} is outside of memory, 0 to {words - 1}"
+        )
         super().__init__(near)
         self.index = index
 
@@ -35,14 +39,14 @@ class CheckedMemory:
     def __getitem__(self, i: int) -> int:
         """Load a word."""
         if not HEADER.owner_pid < i < self._size:
-            raise OutOfBounds(i, self._size)
+            raise OutOfBoundsError(i, self._size)
         self._spend()
         return self._words[i]
 
     def __setitem__(self, i: int, value: int) -> None:
         """Store a word."""
         if not HEADER.kernel < i < self._size:
-            raise OutOfBounds(i, self._size)
+            raise OutOfBoundsError(i, self._size)
         self._spend()
         self._words[i] = value
 

@@ -14,7 +14,7 @@ from shmreclaim.machine.atomics import operation
 EPERM, EINTR, EAGAIN, ETIMEDOUT = 1, 4, 11, 110
 
 
-class LoneTask(InternalError):
+class LoneTaskError(InternalError):
     """A plain body was to sleep until another task does something, and there is none."""
 
 
@@ -29,7 +29,7 @@ def futex_wait(mem: Any, i: int, expected: int, deadline: int) -> int:
         return -EAGAIN
     if deadline:
         return -ETIMEDOUT
-    raise LoneTask(f"a lone task would sleep for ever on word {i} (value {mem[i]})")
+    raise LoneTaskError(f"a lone task would sleep for ever on word {i} (value {mem[i]})")
 
 
 @operation(ll.futex_wake)

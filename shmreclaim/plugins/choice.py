@@ -90,7 +90,9 @@ def _read(text: str) -> Design:
 
 def _all_different(chosen: tuple[Design, ...]) -> None:
     """Refuse a name that two would have in the report; and that of a built-in design, which would mislead."""
-    seen: dict[str, Design] = {name: Design(name, name) for name in designs.NAMES if name not in (d.module for d in chosen)}
+    seen: dict[str, Design] = {
+        name: Design(name, name) for name in designs.NAMES if name not in (d.module for d in chosen)
+    }
     for design in chosen:
         other = seen.setdefault(design.name, design)
         if other is design:

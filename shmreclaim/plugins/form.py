@@ -81,7 +81,7 @@ def _parse(design: Design) -> ast.Module:
             why += f": {error.text.strip()}"
         raise unusable(design, [why]) from None
     except (ValueError, RecursionError, MemoryError) as error:  # null bytes; brackets in brackets without end
-        raise unusable(design, [f"{design.path}: {error or 'it is nested too deeply'}"]) from None
+        raise unusable(design, [f"{design.path}: {str(error) or 'it is nested too deeply'}"]) from None
 
 
 def _load(design: Design) -> types.ModuleType:
