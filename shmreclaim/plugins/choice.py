@@ -98,7 +98,7 @@ def _all_different(chosen: tuple[Design, ...]) -> None:
         if other is design:
             continue
         if other == design:
-            raise UsageError(f"--designs names {design.path or design.name} twice", remedy="Name each once.")
+            raise UsageError(f"--designs names a design twice: {design.path or design.name}", remedy="Name each once.")
         raise UsageError(
             f"{_who(other)} and {_who(design)} would both be called {design.name!r} in the report",
             remedy="Give the file another name.",

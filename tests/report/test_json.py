@@ -31,7 +31,9 @@ def test_the_schema_version_comes_first(tree: dict) -> None:
 
 def test_the_top_level_has_exactly_these_keys(tree: dict) -> None:
     """Schema version 1."""
-    assert set(tree) == {"schema_version", "version", "started", "parameters", "machine", "workload", "designs"}
+    assert set(tree) == {
+        *("schema_version", "version", "started", "parameters", "machine", "workload", "designs", "design_files")
+    }
 
 
 def test_the_workload_has_exactly_these_keys(tree: dict) -> None:
