@@ -27,9 +27,10 @@ from shmreclaim.lib.idr import idr_find, idr_init, idr_replace
 from shmreclaim.lib.list_head import list_add_tail, list_del_init, list_init, list_next
 from shmreclaim.machine.atomics import clock_ns, read_once, write_once
 from shmreclaim.machine.compile import compiled, out_of_line
-from shmreclaim.machine.cpu import CPU, Violation, count_event, expect
+from shmreclaim.machine.cpu import CPU, Violation, expect
 from shmreclaim.machine.layout import Field, record
 from shmreclaim.mm.id_memory import IDR_WITH_POOL_WORDS, idr_alloc_gfp, idr_remove_rcu
+from shmreclaim.mm.map_memory import bits_for, map_grow, map_replace, maps_alloc_online, maps_free, note_growth
 from shmreclaim.mm.memcg import css_online, css_put, mem_cgroup_iter, root_memcg
 from shmreclaim.mm.page_alloc import kzalloc
 from shmreclaim.mm.reparent import memcg_offline_kmem
@@ -42,30 +43,19 @@ from shmreclaim.mm.shrinker import (
     note_id_freed,
     note_id_taken,
 )
-from shmreclaim.mm.shrinker_map import (
-    MAP,
-    map_clear_bit,
-    map_grow,
-    map_next_bit,
-    map_of,
-    map_replace,
-    map_set_bit,
-    maps_alloc_online,
-    maps_free,
-    note_growth,
-)
+from shmreclaim.mm.shrinker_map import MAP, map_clear_bit, map_next_bit, map_of, map_set_bit
 from shmreclaim.mm.slab import kfree
-from shmreclaim.mm.state import ENOMEM, GFP_KERNEL, MM, Event, mm_state
+from shmreclaim.mm.state import ENOMEM, GFP_KERNEL, MM, mm_state, switched
 from shmreclaim.mm.superblock import expose_shrinker_id
-from shmreclaim.mm.vmscan import do_shrink_slab
+from shmreclaim.mm.vmscan import begin_walk, do_shrink_slab, must_leave, shrink_bit
+from shmreclaim.switches import Switch
 from shmreclaim.sync.lockdep import LOCK, LockClass
 from shmreclaim.sync.mutex import mutex_init, mutex_lock, mutex_unlock
 from shmreclaim.sync.rcu import rcu_read_lock, rcu_read_unlock
-from shmreclaim.sync.rwsem import down_read_trylock, down_write, rwsem_init, rwsem_is_contended, up_read, up_write
+from shmreclaim.sync.rwsem import down_write, rwsem_init, up_read, up_write
 
 PLACEHOLDER = -1
 """What the IDR holds for an id whose shrinker is not ready."""
-BITS_PER_GROWTH = 64
 
 MOVED = record(
     "MOVED",
@@ -102,11 +92,11 @@ def _state(mem: Any) -> int:
 def _alloc_shrinker_id(mem: Any, cpu: int, shrinker: int) -> int:
     """Take the smallest id, then make sure that the maps reach it; the id, or -errno."""
     design = _state(mem)
-    mutex_lock(mem, cpu, design + MOVED.map_mutex)
+    _lock_maps(mem, cpu)
     number = idr_alloc_gfp(mem, cpu, design + MOVED.ids, PLACEHOLDER, GFP_KERNEL)
     if number >= 0:
         note_id_taken(mem, number)
-    mutex_unlock(mem, cpu, design + MOVED.map_mutex)
+    _unlock_maps(mem, cpu)
     if number >= 0 and not _grow(mem, cpu, number):
         _free_shrinker_id(mem, cpu, number)
         return -ENOMEM
@@ -116,20 +106,18 @@ def _alloc_shrinker_id(mem: Any, cpu: int, shrinker: int) -> int:
 @compiled
 def _free_shrinker_id(mem: Any, cpu: int, number: int) -> int:
     """Give an id back; no walker can have its shrinker any more."""
-    design = _state(mem)
-    mutex_lock(mem, cpu, design + MOVED.map_mutex)
-    idr_remove_rcu(mem, cpu, design + MOVED.ids, number)
+    _lock_maps(mem, cpu)
+    idr_remove_rcu(mem, cpu, _state(mem) + MOVED.ids, number)
     note_id_freed(mem)
-    return mutex_unlock(mem, cpu, design + MOVED.map_mutex)
+    return _unlock_maps(mem, cpu)
 
 
 @compiled
 def _bind_id(mem: Any, cpu: int, number: int, shrinker: int) -> int:
     """Let an id lead to a shrinker, or to the placeholder; returns where it led before."""
-    design = _state(mem)
-    mutex_lock(mem, cpu, design + MOVED.map_mutex)
-    old = idr_replace(mem, design + MOVED.ids, shrinker, number)
-    mutex_unlock(mem, cpu, design + MOVED.map_mutex)
+    _lock_maps(mem, cpu)
+    old = idr_replace(mem, _state(mem) + MOVED.ids, shrinker, number)
+    _unlock_maps(mem, cpu)
     return old
 
 
@@ -150,16 +138,26 @@ def _grow(mem: Any, cpu: int, number: int) -> int:
     """
     design = _state(mem)
     since = clock_ns()
-    mutex_lock(mem, cpu, design + MOVED.map_mutex)
+    _lock_maps(mem, cpu)
     done = 1
     if number >= read_once(mem, design + MOVED.capacity):
-        capacity = (number // BITS_PER_GROWTH + 1) * BITS_PER_GROWTH
+        capacity = bits_for(number)
         done = _grow_all(mem, cpu, capacity)
         if done:
             write_once(mem, design + MOVED.capacity, capacity)
             note_growth(mem, cpu, since)
-    mutex_unlock(mem, cpu, design + MOVED.map_mutex)
+    _unlock_maps(mem, cpu)
     return done
+
+
+@compiled
+def _lock_maps(mem: Any, cpu: int) -> int:
+    return 0 if switched(mem, Switch.NO_MAP_MUTEX) else mutex_lock(mem, cpu, _state(mem) + MOVED.map_mutex)
+
+
+@compiled
+def _unlock_maps(mem: Any, cpu: int) -> int:
+    return 0 if switched(mem, Switch.NO_MAP_MUTEX) else mutex_unlock(mem, cpu, _state(mem) + MOVED.map_mutex)
 
 
 @compiled
@@ -243,9 +241,9 @@ def unregister_shrinker(mem: Any, cpu: int, shrinker: int, b: int, c: int, d: in
 def memcg_online(mem: Any, cpu: int, memcg: int, b: int, c: int, d: int) -> int:
     """Give a memcg maps of the present capacity, which cannot change meanwhile; 0 or -ENOMEM."""
     design = _state(mem)
-    mutex_lock(mem, cpu, design + MOVED.map_mutex)
+    _lock_maps(mem, cpu)
     done = maps_alloc_online(mem, cpu, memcg, read_once(mem, design + MOVED.capacity), GFP_KERNEL)
-    mutex_unlock(mem, cpu, design + MOVED.map_mutex)
+    _unlock_maps(mem, cpu)
     return 0 if done else -ENOMEM
 
 
@@ -273,8 +271,7 @@ def shrink_slab(mem: Any, cpu: int, memcg: int, nid: int, gfp: int, priority: in
     if memcg == 0 or not css_online(mem, memcg):
         return 0
     design = _state(mem)
-    if not down_read_trylock(mem, cpu, design + MOVED.shrinker_rwsem):
-        count_event(mem, cpu, Event.TRYLOCK_FAILED, 1)
+    if not begin_walk(mem, cpu, design + MOVED.shrinker_rwsem):
         return 0
     if memcg == root_memcg(mem):
         freed = _shrink_list(mem, cpu, memcg, nid, priority)
@@ -285,22 +282,13 @@ def shrink_slab(mem: Any, cpu: int, memcg: int, nid: int, gfp: int, priority: in
 
 
 @compiled
-def _must_leave(mem: Any, cpu: int) -> int:
-    """Whether a writer waits for us to leave the walk."""
-    if not rwsem_is_contended(mem, _state(mem) + MOVED.shrinker_rwsem):
-        return 0
-    count_event(mem, cpu, Event.BAILED_OUT, 1)
-    return 1
-
-
-@compiled
 def _shrink_map(mem: Any, cpu: int, memcg: int, nid: int, priority: int) -> int:
     """The walk over a memcg's bits; each step looks at the map of that moment, growth may replace it between."""
     freed = 0
     number = map_next_bit(mem, cpu, memcg, nid, 0)
     while number >= 0:
         freed += _shrink_id(mem, cpu, memcg, nid, number, priority)
-        if _must_leave(mem, cpu):
+        if must_leave(mem, cpu, _state(mem) + MOVED.shrinker_rwsem):
             return freed if freed else 1
         number = map_next_bit(mem, cpu, memcg, nid, number + 1)
     return freed
@@ -308,7 +296,7 @@ def _shrink_map(mem: Any, cpu: int, memcg: int, nid: int, priority: int) -> int:
 
 @compiled
 def _shrink_id(mem: Any, cpu: int, memcg: int, nid: int, number: int, priority: int) -> int:
-    """One bit: ask its shrinker; if that is empty, clear the bit, and ask once more (P20)."""
+    """One bit: ask its shrinker, or clear the bit if nobody has that id."""
     shrinker = _find(mem, cpu, number)
     if shrinker == PLACEHOLDER:
         return 0
@@ -317,16 +305,7 @@ def _shrink_id(mem: Any, cpu: int, memcg: int, nid: int, number: int, priority: 
         if _find(mem, cpu, number):  # taken meanwhile: what was cleared may be its new owner's
             map_set_bit(mem, cpu, memcg, nid, number)
         return 0
-    deferred = deferred_word(mem, shrinker, nid)
-    freed = do_shrink_slab(mem, cpu, shrinker, memcg, priority, deferred)
-    if freed == SHRINK_EMPTY:
-        map_clear_bit(mem, cpu, memcg, nid, number)
-        count_event(mem, cpu, Event.EMPTY_PROBES, 1)
-        freed = do_shrink_slab(mem, cpu, shrinker, memcg, priority, deferred)
-        if freed == SHRINK_EMPTY:
-            return 0
-        map_set_bit(mem, cpu, memcg, nid, number)
-    return freed
+    return shrink_bit(mem, cpu, shrinker, memcg, number, priority, deferred_word(mem, shrinker, nid))
 
 
 @compiled
@@ -338,7 +317,7 @@ def _shrink_list(mem: Any, cpu: int, memcg: int, nid: int, priority: int) -> int
     while shrinker + SHRINKER.list != head:
         outcome = do_shrink_slab(mem, cpu, shrinker, memcg, priority, deferred_word(mem, shrinker, nid))
         freed += outcome if outcome != SHRINK_EMPTY else 0
-        if _must_leave(mem, cpu):
+        if must_leave(mem, cpu, _state(mem) + MOVED.shrinker_rwsem):
             return freed if freed else 1
         shrinker = list_next(mem, shrinker + SHRINKER.list) - SHRINKER.list
     return freed

@@ -195,8 +195,8 @@ def test_an_edit_is_seen_by_the_next_run(tmp_path: Path) -> None:
     """Of an inner function, whose callers were compiled before."""
     path, result = write(tmp_path), tmp_path / "result.json"
     growths = []
-    for bits in (64, 256):
-        path.write_text(DAVYDOV.replace("BITS_PER_GROWTH = 64", f"BITS_PER_GROWTH = {bits}"))
+    for times in (1, 4):
+        path.write_text(DAVYDOV.replace("capacity = bits_for(number)", f"capacity = bits_for(number) * {times}"))
         assert compare(*QUICK, "--cpus", "1", "--designs", str(path), "--json", str(result))[0] == 0
         growths.append(json.loads(result.read_text())["designs"]["mine"]["growth"]["count"])
     assert growths[0] > growths[1] > 0
