@@ -4,7 +4,7 @@
         ...                 # design.name is for people, design.module for `kernel.bind_design` and `native.run`
 
 What a file does when it runs is tried in `executions/admission.py`. A file is read once: every process of a
-command runs the text that was read then, whatever becomes of the file meanwhile (docs/decisions/0008).
+command runs the text that was read then, whatever becomes of the file meanwhile (docs/decisions/0011).
 """
 
 from shmreclaim.plugins.choice import Design, choose, is_plugin
