@@ -23,8 +23,9 @@ def verdict(design: Design, crash: str, found: DesignError | None) -> ModelViola
     if found is None:
         return ModelViolation(
             what,
-            cause="Interpreted, one operation at a time, the same workload does not show it: it takes operations that "
-            "overlap. Usually memory was used after it was freed, or without the lock that protects it.",
+            cause="Interpreted, one operation at a time, the same workload does not show it in "
+            f"{LIMITS.seconds:g} s: most likely it takes operations that overlap. Usually memory was used after it was "
+            "freed, or without the lock that protects it.",
             remedy=f"Look at what {design.path} does in the operations above.",
         )
     where = found.where or f"{design.path}: none of its functions was running, but what they left behind was used"
