@@ -246,7 +246,7 @@ def _dispatch(mem: Any, cpu: int, kind: int, op: int) -> int:
     if kind == Op.LRU_ADD:
         return op_lru_add(mem, cpu, op)
     if kind == Op.SHRINK_SLAB:
-        return op_shrink_slab(mem, cpu, memcg, nid, arg)
+        return op_shrink_slab(mem, cpu, memcg, nid, GFP_KERNEL & ~count, arg)
     if kind == Op.REGISTER:
         return op_register(mem, cpu, shrinker, arg, count)
     if kind == Op.UNREGISTER:
@@ -442,15 +442,15 @@ def op_alloc(mem: Any, cpu: int, handle: int, nid: int, pages: int, gfp: int) ->
 
 
 @out_of_line
-def op_shrink_slab(mem: Any, cpu: int, handle: int, nid: int, priority: int) -> int:
+def op_shrink_slab(mem: Any, cpu: int, handle: int, nid: int, gfp: int, priority: int) -> int:
     """One pass of reclaim over the slab of a memcg; of the root, also over shrinkers that know no memcg."""
     memcg = _memcg_get(mem, cpu, handle)
     if memcg == 0:
         return SKIPPED
     flags = memalloc_save(mem, cpu)
-    shrink_slab(mem, cpu, memcg, nid, GFP_KERNEL, priority)
+    shrink_slab(mem, cpu, memcg, nid, gfp, priority)
     if memcg == root_memcg(mem):
-        shrink_slab(mem, cpu, 0, nid, GFP_KERNEL, priority)
+        shrink_slab(mem, cpu, 0, nid, gfp, priority)
     write_once(mem, cpu + CPU.flags, flags)
     return css_put(mem, cpu, memcg)
 

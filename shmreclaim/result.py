@@ -228,6 +228,10 @@ class RunRecord(Record, frozen=True, kw_only=True):
     ids: Ids
     invariants: Invariants
     workers: list[WorkerSpan]
+    events: dict[str, int] = {}
+    """Everything that CPUs count, by the name of `mm.state.Event` in lower case."""
+    scans: dict[int, int] = {}
+    """How often each shrinker that is mounted at the end was scanned, the setup included; by its handle."""
 
 
 class OpResult(Record, frozen=True, kw_only=True):
@@ -341,3 +345,33 @@ class Result(Record, frozen=True, kw_only=True):
     def refused(self) -> list[str]:
         """Names of the designs that broke an invariant."""
         return [name for name, design in self.designs.items() if design.refused]
+
+
+class ClaimResult(Record, frozen=True, kw_only=True):
+    """One claim: who made it, what was run, and what it came to."""
+
+    claim: str
+    by: str
+    ran: str
+    rule: str
+    """What decides, fixed before the run, in words."""
+    verdict: str
+    """`holds`, `refuted` or `cannot-tell`."""
+    why: str
+    figures: dict[str, Any]
+    """By name: a number, a text, a list of texts, or a table {row: {column: figure}}."""
+    seconds: float
+    """How long it took; what claims share counts where it was first needed."""
+
+
+class ClaimsResult(Record, frozen=True, kw_only=True):
+    """Every claim that was tried; `to_builtins` of it is the JSON."""
+
+    schema_version: int = SCHEMA_VERSION
+    version: str
+    """Of shmreclaim."""
+    started: str
+    """When, as ISO 8601 with the zone."""
+    parameters: dict[str, Any]
+    machine: Machine
+    claims: dict[str, ClaimResult]

@@ -9,6 +9,7 @@ from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU, LOCKSTAT_WORDS, OP_WORDS
 from shmreclaim.machine.histogram import HISTOGRAM, N_BUCKETS
 from shmreclaim.machine.layout import HEADER
+from shmreclaim.mm.shrinker import SHRINKER
 from shmreclaim.mm.state import GROWTH_HISTOGRAM, MM, Event
 from shmreclaim.result import (
     Histogram,
@@ -58,6 +59,8 @@ def gather(arena: Arena, players: list[int], slots: list[int], checked: int, vio
         ids=Ids(peak_live=arena.memory[mm + MM.peak_ids], max_id=arena.memory[mm + MM.max_id]),
         invariants=Invariants(checked=checked, violations=violations),
         workers=workers,
+        events={each.name.lower(): event(arena, slots, each) for each in Event},
+        scans=_scans(arena, mm),
     )
 
 
@@ -75,6 +78,13 @@ def _span(arena: Arena, slot: int) -> WorkerSpan:
         ended_ns=memory[slot + CPU.ended],
         ops=memory[slot + CPU.ops_done],
     )
+
+
+def _scans(arena: Arena, mm: int) -> dict[int, int]:
+    """Scans of every superblock there is, by its handle."""
+    memory, first = arena.memory, arena.memory[mm + MM.shrinker_table]
+    mounted = {k: memory[first + k] for k in range(memory[mm + MM.nr_shrinker_handles])}
+    return {k: memory[sb + SHRINKER.nr_scans] for k, sb in mounted.items() if sb}
 
 
 def _counts(arena: Arena, slot: int, op: Op) -> list[int]:

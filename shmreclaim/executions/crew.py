@@ -147,7 +147,11 @@ class Crew:
 
     def hung(self, what: str) -> Inconclusive:
         """Make the error that says who holds what, and who waits for it."""
-        return Inconclusive(f"{what}:\n{self._report()}", remedy="If it was only slow, allow more with --timeout.")
+        now, broken = self._standings(), oracles.found_on_line(self._arena, self._slots)
+        text = "\n".join([f"{what}:", *map(str, now), *broken])
+        error = stall.Hung(text, remedy="If it was only slow, allow more with --timeout.")
+        error.standings, error.violations = tuple(now), tuple(broken)
+        return error
 
     def _failure(self, worker: Any, code: int) -> ShmreclaimError:
         who = f"{worker.name} (pid {worker.pid})"
@@ -172,6 +176,7 @@ class Crew:
         )
 
     def _report(self) -> str:
-        names = [job.name for job in self._jobs]
-        lines = stall.who_holds_and_who_waits(self._arena, self._slots, names)
-        return "\n".join(lines + oracles.found_on_line(self._arena, self._slots))
+        return "\n".join([*map(str, self._standings()), *oracles.found_on_line(self._arena, self._slots)])
+
+    def _standings(self) -> list[stall.Standing]:
+        return stall.standings(self._arena, self._slots, [job.name for job in self._jobs])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from shmreclaim.errors import Inconclusive
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU, MAX_HELD, CpuState
 from shmreclaim.machine.process import is_alive
@@ -14,11 +16,64 @@ from shmreclaim.workload.ops import Op
 MODES = ("read", "write")
 
 
+@dataclass(frozen=True)
+class Lock:
+    """A lock that somebody holds or waits for: its name, the mode, and for how long, in ns."""
+
+    name: str
+    mode: str
+    ns: int
+
+    def __str__(self) -> str:
+        """Read as a report does."""
+        return f"{self.name} ({self.mode}) for {self.ns / 1e6:.1f} ms"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One CPU at one moment."""
+
+    who: str
+    """Its name, with the pid and whether that is dead."""
+    done: bool
+    op: str
+    """The operation it is in, empty for none."""
+    op_ns: int
+    holds: tuple[Lock, ...]
+    waits: Lock | None
+
+    def __str__(self) -> str:
+        """Say all of it in one line."""
+        parts = []
+        if self.done:
+            parts.append("is done")
+        elif self.op:
+            parts.append(f"in {self.op} for {self.op_ns / 1e6:.1f} ms")
+        parts += [f"holds {lock}" for lock in self.holds]
+        if self.waits:
+            parts.append(f"waits for {self.waits}")
+        return ", ".join([self.who, *(parts or ["in no operation"])])
+
+
+class Hung(Inconclusive):
+    """A run did not end in time; `standings`: who held and waited for what, `violations`: what broke till then."""
+
+    standings: tuple[Standing, ...] = ()
+    violations: tuple[str, ...] = ()
+
+
 def who_holds_and_who_waits(arena: Arena, slots: Sequence[int], names: Sequence[str]) -> list[str]:
     """One line for each slot in use: who it is, its operation, the locks it holds, what it waits for."""
+    return [str(standing) for standing in standings(arena, slots, names)]
+
+
+def standings(arena: Arena, slots: Sequence[int], names: Sequence[str]) -> list[Standing]:
+    """Where each CPU stands, of the slots in use."""
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     named = zip(slots, names, strict=True)
-    return [_line(arena, slot, name, now) for slot, name in named if arena.memory[slot + CPU.state] != CpuState.FREE]
+    return [
+        _standing(arena, slot, name, now) for slot, name in named if arena.memory[slot + CPU.state] != CpuState.FREE
+    ]
 
 
 def lock_name(arena: Arena, lock: int) -> str:
@@ -30,32 +85,25 @@ def lock_name(arena: Arena, lock: int) -> str:
     return f"word {lock}"
 
 
-def _ms(since: int, now: int) -> str:
-    return f"{max(0, now - since) / 1e6:.1f} ms"
-
-
-def _line(arena: Arena, slot: int, name: str, now: int) -> str:
+def _standing(arena: Arena, slot: int, name: str, now: int) -> Standing:
     memory = arena.memory
     pid, started = memory[slot + CPU.pid], memory[slot + CPU.start_time]
-    parts = []
-    op = memory[slot + CPU.op]
-    if memory[slot + CPU.state] == CpuState.DONE:
-        parts.append("is done")
-    elif 0 <= op < len(Op):
-        parts.append(f"in {Op(op).label} for {_ms(memory[slot + CPU.op_since], now)}")
-    parts += [f"holds {held}" for held in _held(arena, slot, now)]
-    waited = memory[slot + CPU.wait_for]
-    if waited:
-        mode = MODES[memory[slot + CPU.wait_mode] & 1]
-        parts.append(f"waits for {lock_name(arena, waited)} ({mode}) for {_ms(memory[slot + CPU.wait_since], now)}")
-    who = f"{name} (pid {pid}{'' if is_alive(pid, started) else ', dead'})"
-    return ", ".join([who, *(parts or ["in no operation"])])
+    op, waited = memory[slot + CPU.op], memory[slot + CPU.wait_for]
+    since, mode = memory[slot + CPU.wait_since], MODES[memory[slot + CPU.wait_mode] & 1]
+    return Standing(
+        who=f"{name} (pid {pid}{'' if is_alive(pid, started) else ', dead'})",
+        done=memory[slot + CPU.state] == CpuState.DONE,
+        op=Op(op).label if 0 <= op < len(Op) else "",
+        op_ns=max(0, now - memory[slot + CPU.op_since]),
+        holds=_held(arena, slot, now),
+        waits=Lock(lock_name(arena, waited), mode, max(0, now - since)) if waited else None,
+    )
 
 
-def _held(arena: Arena, slot: int, now: int) -> list[str]:
+def _held(arena: Arena, slot: int, now: int) -> tuple[Lock, ...]:
     depth = min(max(arena.memory[slot + CPU.held_depth], 0), MAX_HELD)
     held = []
     for k in range(depth):
         entry, since = arena.view(slot + CPU.held + 2 * k, 2).tolist()
-        held.append(f"{lock_name(arena, entry >> 1)} ({MODES[entry & 1]}) for {_ms(since, now)}")
-    return held
+        held.append(Lock(lock_name(arena, entry >> 1), MODES[entry & 1], max(0, now - since)))
+    return tuple(held)

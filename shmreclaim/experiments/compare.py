@@ -113,7 +113,7 @@ def compare(options: CompareOptions, progress: Progress) -> Result:
         version=__version__,
         started=started,
         parameters=_parameters(options, chosen, cpus),
-        machine=_machine(),
+        machine=describe_machine(),
         workload=_summary(workload),
         designs={name: combine(runs) for name, runs in records.items()},
         design_files={
@@ -169,7 +169,8 @@ def _parameters(options: CompareOptions, chosen: tuple[Design, ...], cpus: int) 
     return {**asdict(options), "trace": trace, "designs": named, "cpus": cpus}
 
 
-def _machine() -> Machine:
+def describe_machine() -> Machine:
+    """Where this is run, for a result."""
     about = machine_description()
     return Machine(
         cores=cast(int, about["cores"]),

@@ -35,7 +35,7 @@ from shmreclaim.machine.atomics import fetch_add_relaxed, load_acquire, read_onc
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import Violation, count_event, violation
 from shmreclaim.machine.layout import Field, record
-from shmreclaim.mm.memcg import MEMCG, NODEINFO, nodeinfo
+from shmreclaim.mm.memcg import MEMCG, NODEINFO, nodeinfo, root_memcg
 from shmreclaim.mm.slab import POISON_FREE
 from shmreclaim.mm.state import MM, Event, MapKind, mm_state
 from shmreclaim.sync.rcu import RCU_HEAD_WORDS, rcu_read_lock, rcu_read_unlock
@@ -112,6 +112,8 @@ def map_set_bit(mem: Any, cpu: int, memcg: int, nid: int, number: int) -> int:
             count_event(mem, cpu, Event.BITS_SET, 1)
         elif bits >= 0:
             violation(mem, cpu, Violation.ID_BEYOND_MAP, number, bits, memcg)
+    elif memcg != root_memcg(mem):
+        count_event(mem, cpu, Event.NULL_MAPS, 1)
     return rcu_read_unlock(mem, cpu)
 
 

@@ -80,6 +80,12 @@ class Event(IntEnum):
     BITS_CLEARED = 18
     MEMCGS_FREED = 19
     ID_NODES = 20
+    RECLAIMS_UNDER_WRITE = 21
+    """Reclaims entered by a CPU that held shrinker_rwsem for write."""
+    RECLAIMED_UNDER_WRITE = 22
+    """Lines that those freed."""
+    NULL_MAPS = 23
+    """Bits to set for a memcg that has no map any more, where the kernel reads through the NULL pointer."""
 
 
 class MapKind(IntEnum):

@@ -42,6 +42,7 @@ from shmreclaim.mm.state import (
 from shmreclaim.mm.superblock import SHRINK_CONTROL, shrink_control, super_cache_count, super_cache_scan
 from shmreclaim.mm.zone import ZONE, zone_free, zone_of
 from shmreclaim.switches import Switch
+from shmreclaim.sync.lockdep import WRITE, LockClass, class_is_held
 from shmreclaim.sync.rwsem import down_read, down_read_trylock, rwsem_is_contended
 
 DROP_SLAB_MIN = 10
@@ -221,7 +222,11 @@ def try_to_free_pages(mem: Any, cpu: int, top: int, gfp: int) -> int:
             break
         priority -= 1
     write_once(mem, cpu + CPU.flags, flags)
-    return read_once(mem, cpu + CPU.reclaimed)
+    freed = read_once(mem, cpu + CPU.reclaimed)
+    if class_is_held(mem, cpu, LockClass.SHRINKER_RWSEM, WRITE):
+        count_event(mem, cpu, Event.RECLAIMS_UNDER_WRITE, 1)
+        count_event(mem, cpu, Event.RECLAIMED_UNDER_WRITE, freed)
+    return freed
 
 
 @out_of_line

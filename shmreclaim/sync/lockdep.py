@@ -152,6 +152,16 @@ def lock_is_held(mem: Any, cpu: int, lock: int, mode: int) -> int:
 
 
 @compiled
+def class_is_held(mem: Any, cpu: int, klass: int, mode: int) -> int:
+    """Whether this CPU holds any lock of a class in that mode, by its own notes."""
+    for k in range(read_once(mem, cpu + CPU.held_depth)):
+        entry = read_once(mem, cpu + CPU.held + 2 * k)
+        if entry & 1 == mode and read_once(mem, (entry >> 1) + LOCK.klass) == klass:
+            return 1
+    return 0
+
+
+@compiled
 def _stat(cpu: int, klass: int, mode: int) -> int:
     return cpu + CPU.lockstats + (klass * 2 + mode) * LOCKSTAT_WORDS
 

@@ -15,7 +15,7 @@ that mean the same in every design and every run. Handle 0 of the memcgs is the 
 | touch | owner | handle | node | objects to mark referenced | 1: inodes, 0: dentries |
 | cache_pages | memcg charged | - | node | pages of page cache | gfp |
 | alloc | memcg charged | - | node | pages, freed when the op ends | gfp |
-| shrink_slab | memcg to reclaim | - | node | - | priority 12..0 |
+| shrink_slab | memcg to reclaim | - | node | bits that its gfp, GFP_KERNEL, lacks | priority 12..0 |
 | drop_caches | - | - | - | - | - |
 | idle | - | - | - | nanoseconds | - |
 """

@@ -1,0 +1,5 @@
+"""H26 and H30: who pays for what a shrinker could not scan."""
+
+from shmreclaim.experiments.claims.claim import Claim
+
+CLAIMS: tuple[Claim, ...] = ()
