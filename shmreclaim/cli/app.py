@@ -8,6 +8,7 @@ import typer
 from shmreclaim import __version__
 from shmreclaim.cli import output
 from shmreclaim.cli.catalogue import designs, scenarios
+from shmreclaim.cli.claims import claims
 from shmreclaim.cli.compare import compare
 from shmreclaim.cli.traces import conform, record
 
@@ -64,6 +65,7 @@ def shmreclaim(
 
 
 app.command(context_settings=COMMAND, short_help="Compare locking designs on one workload.")(compare)
+app.command(context_settings=COMMAND, short_help="Try the thread's claims, each an experiment with a verdict.")(claims)
 app.command(context_settings=COMMAND)(designs)
 app.command(context_settings=COMMAND)(scenarios)
 app.command(context_settings=COMMAND, short_help="Record a real kernel's reclaim; takes root.")(record)

@@ -56,6 +56,16 @@ class Lines:
         verdict = f"{broken} invariants broken" if broken else "no invariant broken"
         self._say(f"run {run} of {self._runs}, {design}: {record.wall_s:.2f} s, {verdict}")
 
+    def judging(self, number: str, k: int, of: int) -> None:
+        """Say nothing: the verdict comes soon."""
+
+    def running(self, design: str) -> None:
+        """Say nothing: a claim takes many runs."""
+
+    def judged(self, number: str, verdict: str, seconds: float) -> None:
+        """Say it."""
+        self._say(f"{number}: {verdict}, {seconds:.1f} s")
+
     def recording(self, done_s: float, total_s: float, size: int) -> None:
         """Say that it began and how to end it."""
         if not size and not done_s:
@@ -73,6 +83,7 @@ class Bar:
         """Move `bar`."""
         self._bar = bar
         self._task = bar.add_task("starting", total=1)
+        self._claim = ""
 
     def compiling(self, done: int, total: int) -> None:
         """Fill it with what is compiled."""
@@ -96,6 +107,20 @@ class Bar:
 
     def finished(self, design: str, run: int, record: RunRecord) -> None:
         """Nothing to add: the next run empties the bar, the table says the rest."""
+
+    def judging(self, number: str, k: int, of: int) -> None:
+        """Name the claim on the bar."""
+        self._claim = f"{number}, claim {k} of {of}"
+        self._bar.reset(self._task, description=self._claim, total=1)
+        self._bar.refresh()
+
+    def running(self, design: str) -> None:
+        """Empty the bar."""
+        self._bar.reset(self._task, description=f"{self._claim}: {design}", total=1)
+        self._bar.refresh()
+
+    def judged(self, number: str, verdict: str, seconds: float) -> None:
+        """Nothing to add: the next claim empties the bar, the report says the rest."""
 
     def recording(self, done_s: float, total_s: float, size: int) -> None:
         """Fill it with the seconds that are over."""
