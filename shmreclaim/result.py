@@ -201,6 +201,18 @@ class WorkerSpan(Record, frozen=True, kw_only=True):
     ops: int
 
 
+class LoggedOp(Record, frozen=True, kw_only=True):
+    """One operation of a kind that was logged: when it began, from its CPU's start on, and what was counted in it."""
+
+    op: str
+    """Its `Op.label`."""
+    cpu: int
+    at_ns: int
+    ns: int
+    events: dict[str, int]
+    """By event, in lower case; those that were counted at all."""
+
+
 class OpRun(Record, frozen=True, kw_only=True):
     """One class of operation in one run: done, failed by errno name, skipped, and how long the done ones took."""
 
@@ -228,6 +240,8 @@ class RunRecord(Record, frozen=True, kw_only=True):
     ids: Ids
     invariants: Invariants
     workers: list[WorkerSpan]
+    log: list[LoggedOp] = []
+    """What `RunSettings.log_ops` asked for, CPU by CPU, in the order in which it was done."""
 
 
 class OpResult(Record, frozen=True, kw_only=True):
