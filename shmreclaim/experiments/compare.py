@@ -75,27 +75,30 @@ class CompareOptions:
                 remedy="Leave one of them out.",
             )
         for name in ("cpus", "repeat", "nodes"):
-            _at_least_one(name, getattr(self, name))
+            at_least_one(name, getattr(self, name))
         for name in ("seconds", "speed", "timeout"):
-            _positive(name, getattr(self, name))
+            positive(name, getattr(self, name))
         if not 0 <= self.seed < 1 << 63:
             raise UsageError(
                 f"--seed {self.seed} is out of range", remedy=f"Give a whole number, 0 to {(1 << 63) - 1}."
             )
-        _known_designs(self.designs)
+        known_designs(self.designs)
 
 
-def _at_least_one(name: str, value: int | None) -> None:
+def at_least_one(name: str, value: int | None) -> None:
+    """Refuse a whole number below 1 of option `name`."""
     if value is not None and value < 1:
         raise UsageError(f"--{name} {value} is out of range", remedy="Give a whole number, 1 or more.")
 
 
-def _positive(name: str, value: float | None) -> None:
+def positive(name: str, value: float | None) -> None:
+    """Refuse a number that is not above 0, or not finite, of option `name`."""
     if value is not None and not (value > 0 and math.isfinite(value)):
         raise UsageError(f"--{name} {value:g} is out of range", remedy="Give a number above 0.")
 
 
-def _known_designs(names: tuple[str, ...]) -> None:
+def known_designs(names: tuple[str, ...]) -> None:
+    """Refuse names of designs that there are not, and a name twice."""
     for name in names:
         if parse_variant(name).design not in designs.NAMES:
             raise UsageError(f"there is no design {name!r}", remedy=f"The designs are: {', '.join(designs.NAMES)}.")
@@ -118,7 +121,7 @@ def compare(options: CompareOptions, progress: Progress) -> Result:
         version=__version__,
         started=started,
         parameters=_parameters(options, names, cpus),
-        machine=_machine(),
+        machine=describe_machine(),
         workload=_summary(workload),
         designs={name: combine(runs) for name, runs in records.items()},
     )
@@ -168,7 +171,8 @@ def _parameters(options: CompareOptions, names: tuple[str, ...], cpus: int) -> d
     return {**asdict(options), "trace": trace, "designs": list(names), "cpus": cpus}
 
 
-def _machine() -> Machine:
+def describe_machine() -> Machine:
+    """Where this is run, for a result."""
     about = machine_description()
     return Machine(
         cores=cast(int, about["cores"]),

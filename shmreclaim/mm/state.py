@@ -80,6 +80,7 @@ class Event(IntEnum):
     BITS_CLEARED = 18
     MEMCGS_FREED = 19
     ID_NODES = 20
+    DROP_ROUNDS = 21
 
 
 class MapKind(IntEnum):
