@@ -14,6 +14,9 @@ class DropPass(Record, frozen=True, kw_only=True):
     """One drop of caches: all its rounds, the medians of the runs."""
 
     seconds: float
+    """Of CPU time, as the series was measured: a machine that is busy with others as well does not lengthen it."""
+    elapsed_s: float
+    """By the clock."""
     shrinker_calls: int
     """Calls of do_shrink_slab."""
     scan_calls: int

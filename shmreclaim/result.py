@@ -209,6 +209,8 @@ class LoggedOp(Record, frozen=True, kw_only=True):
     cpu: int
     at_ns: int
     ns: int
+    cpu_ns: int
+    """How much of it the CPU's process ran: sleep and preemption are left out."""
     events: dict[str, int]
     """By event, in lower case; those that were counted at all."""
 

@@ -71,6 +71,7 @@ def _logged(arena: Arena, slot: int, at: int) -> LoggedOp:
         cpu=memory[slot + CPU.id] - 1,
         at_ns=memory[at + LOGGED.since] - memory[slot + CPU.started],
         ns=memory[at + LOGGED.time],
+        cpu_ns=memory[at + LOGGED.cpu_time],
         events={e.name.lower(): memory[at + LOGGED.events + e] for e in Event if memory[at + LOGGED.events + e]},
     )
 

@@ -92,6 +92,8 @@ class _Check:
                 break
             found.append(entry)
             entry = self.word(entry)
+        if entry == head and not found and self.word(head + 1) != head:
+            self.that(False, f"I12: list {head} is empty, but its last entry is {self.word(head + 1)}")
         return found
 
     def is_linked(self, entry: int) -> bool:

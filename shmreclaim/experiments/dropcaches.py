@@ -75,7 +75,7 @@ def dropcaches(options: DropOptions, progress: Progress) -> DropsResult:
     from shmreclaim.executions import native
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    settings = native.RunSettings(timeout=options.timeout, log_ops=(Op.DROP_CACHES,))
+    settings = settings_of(options)
     _expect_room(options, settings)
     native.prepare(progress.compiling)
     turns = _Turns(options, settings, progress)
@@ -91,26 +91,35 @@ def dropcaches(options: DropOptions, progress: Progress) -> DropsResult:
     )
 
 
+def settings_of(options: DropOptions) -> RunSettings:
+    """How each run is played: every drop is logged."""
+    from shmreclaim.executions import native
+
+    return native.RunSettings(timeout=options.timeout, log_ops=(Op.DROP_CACHES,))
+
+
 # --- room --------------------------------------------------------------------------------------------
 
 
 def _expect_room(options: DropOptions, settings: RunSettings) -> None:
     """Refuse more containers than there is shared memory for, and say how many there is memory for."""
-    from shmreclaim.machine.arena import SHM, free_bytes
+    from shmreclaim.machine import arena
 
-    needed, free = _bytes(options, options.containers, settings), free_bytes()
+    needed, free = segment_bytes(options, options.containers, settings), arena.free_bytes()
     if needed <= free:
         return
     fits = _most_that_fit(options, settings, free)
     raise SetupError(
-        f"{options.containers} containers need a segment of {needed >> 20} MiB, {SHM} has room for {free >> 20} MiB",
+        f"{options.containers} containers need a segment of {needed >> 20} MiB, "
+        f"{arena.SHM} has room for {free >> 20} MiB",
         cause="Kernels before 5.18 had a list for every memcg in every mount: memory grows with the square.",
-        remedy=f"{f'--containers {fits} fits' if fits else 'Not even one container fits'}; or enlarge {SHM} "
+        remedy=f"{f'--containers {fits} fits' if fits else 'Not even one container fits'}; or enlarge {arena.SHM} "
         "(docker run --shm-size=2g), or free memory.",
     )
 
 
-def _bytes(options: DropOptions, containers: int, settings: RunSettings) -> int:
+def segment_bytes(options: DropOptions, containers: int, settings: RunSettings) -> int:
+    """Shared memory that a run with so many containers takes."""
     from shmreclaim.executions import native
 
     return native.segment_bytes(options.workload(containers), settings)
@@ -121,7 +130,7 @@ def _most_that_fit(options: DropOptions, settings: RunSettings, free: int) -> in
     fits, too_many = 0, options.containers
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
-        if _bytes(options, middle, settings) <= free:
+        if segment_bytes(options, middle, settings) <= free:
             fits = middle
         else:
             too_many = middle
@@ -184,17 +193,18 @@ def _fold_design(runs: list[RunRecord], baseline: list[RunRecord]) -> DesignPass
 
 
 def _seconds(run: RunRecord) -> list[float]:
-    return [each.ns / 1e9 for each in run.log]
+    return [each.cpu_ns / 1e9 for each in run.log]
 
 
 def _fold_pass(runs: list[LoggedOp]) -> DropPass:
-    seconds = [each.ns / 1e9 for each in runs]
+    seconds = [each.cpu_ns / 1e9 for each in runs]
 
     def count(event: str) -> int:
         return median_low(each.events.get(event, 0) for each in runs)
 
     return DropPass(
         seconds=median(seconds),
+        elapsed_s=median(each.ns / 1e9 for each in runs),
         shrinker_calls=count("shrinker_calls"),
         scan_calls=count("scan_calls"),
         objects_freed=count("objects_freed"),

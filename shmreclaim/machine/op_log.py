@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from shmreclaim.machine.arena import Arena
-from shmreclaim.machine.atomics import clock_ns, read_once, write_once
+from shmreclaim.machine.atomics import clock_ns, cpu_clock_ns, read_once, write_once
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, N_EVENTS
 from shmreclaim.machine.layout import Field, record
@@ -19,6 +19,7 @@ LOGGED = record(
     Field("op", "one CPU"),
     Field("since", "one CPU; ns on the clock"),
     Field("time", "one CPU; ns"),
+    Field("cpu_time", "one CPU; ns that it ran, sleep and preemption left out"),
     Field("events", "one CPU; by event: how much it was counted up", N_EVENTS, line=True),
 )
 
@@ -37,13 +38,15 @@ def log_begin(mem: Any, cpu: int, op: int) -> int:
     write_once(mem, at + LOGGED.op, op)
     for k in range(N_EVENTS):
         write_once(mem, at + LOGGED.events + k, read_once(mem, cpu + CPU.events + k))
-    return write_once(mem, at + LOGGED.since, clock_ns())
+    write_once(mem, at + LOGGED.since, clock_ns())
+    return write_once(mem, at + LOGGED.cpu_time, cpu_clock_ns())
 
 
 @out_of_line
 def log_end(mem: Any, cpu: int) -> int:
     """Note that the operation noted last is over."""
     at = read_once(mem, cpu + CPU.log_next)
+    write_once(mem, at + LOGGED.cpu_time, cpu_clock_ns() - read_once(mem, at + LOGGED.cpu_time))
     write_once(mem, at + LOGGED.time, clock_ns() - read_once(mem, at + LOGGED.since))
     for k in range(N_EVENTS):
         before = read_once(mem, at + LOGGED.events + k)

@@ -15,8 +15,11 @@ from shmreclaim.result import Spread
 SHOWN = 5
 """Passes with a column of their own; all are in the JSON."""
 
+BUSY = 1.2
+"""Of time by the clock to CPU time, above which it is told."""
+
 PER_PASS: tuple[tuple[str, Callable[[DropPass], str]], ...] = (
-    ("time", lambda each: units.duration(each.seconds * 1e9)),
+    ("CPU time", lambda each: units.duration(each.seconds * 1e9)),
     ("shrinker calls", lambda each: units.count(each.shrinker_calls)),
     ("objects freed", lambda each: units.count(each.objects_freed)),
 )
@@ -62,10 +65,18 @@ def _notes(result: DropsResult) -> list[str]:
     runs = result.parameters["repeat"]
     if runs > 1:
         notes.append(f"medians of {runs} runs; ± is how far the farthest run was from the median")
+    slowed = max(_slowed(design) for design in result.designs.values())
+    if slowed > BUSY:
+        notes.append(f"the machine was busy: by the clock the passes took up to {units.ratio(slowed)} times as long")
     shown = len(_a_design(result).passes)
     if shown > SHOWN:
         notes.append(f"{shown - SHOWN} more passes are in the JSON")
     return notes
+
+
+def _slowed(design: DesignPasses) -> float:
+    """How many times as long as they ran all passes took."""
+    return sum(each.elapsed_s for each in design.passes) / sum(each.seconds for each in design.passes)
 
 
 def _a_design(result: DropsResult) -> DesignPasses:
