@@ -101,6 +101,7 @@ def test_the_layout_of_the_lists_changes_no_call() -> None:
     for one, other in (names[:2], names[2:]):
         calls = [[each.shrinker_calls for each in designs[name].passes] for name in (one, other)]
         assert calls[0] == calls[1]
+    assert [design.invariants.violations for design in designs.values()] == [[]] * 4
 
 
 def test_a_sweep_measures_smaller_sizes_too() -> None:
