@@ -16,7 +16,7 @@ from shmreclaim.drop_passes import BASELINE, DesignPasses, DropPass, DropsAtSize
 from shmreclaim.errors import SetupError
 from shmreclaim.experiments.compare import Progress, at_least_one, describe_machine, known_designs, positive
 from shmreclaim.result import Invariants, LoggedOp, RunRecord, Spread
-from shmreclaim.workload.drop_caches import MAX_CONTAINERS, drop_caches
+from shmreclaim.workload.drop_caches import drop_caches, expect_in_range
 from shmreclaim.workload.ops import Op
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ class DropOptions:
         at_least_one("repeat", self.repeat)
         positive("timeout", self.timeout)
         known_designs(self.designs)
-        self.workload(1)  # objects and passes
-        if not 1 <= self.containers <= MAX_CONTAINERS:
-            self.workload(self.containers)
+        expect_in_range(self.containers, self.objects, self.passes)
 
     def workload(self, containers: int) -> Workload:
         """Make the workload of so many containers."""

@@ -27,13 +27,7 @@ SPARE_PAGES = 4096
 
 def drop_caches(containers: int, objects: int, passes: int) -> Workload:
     """Make the workload: `objects` dentries and as many inodes in each container, and `passes` drops."""
-    for name, value, most in (
-        ("containers", containers, MAX_CONTAINERS),
-        ("objects", objects, MAX_OBJECTS),
-        ("passes", passes, MAX_PASSES),
-    ):
-        if not 1 <= value <= most:
-            raise UsageError(f"--{name} {value} is out of range", remedy=f"Give a whole number, 1 to {most}.")
+    expect_in_range(containers, objects, passes)
     setup = [row for k in range(containers) for row in _container(k, objects)]
     return Workload(
         kind="scenario",
@@ -47,6 +41,17 @@ def drop_caches(containers: int, objects: int, passes: int) -> Workload:
         streams=(make_stream([(0, Op.DROP_CACHES, 0, 0, 0, 0, 0)] * passes),),
         parameters={"containers": containers, "objects": objects, "passes": passes},
     )
+
+
+def expect_in_range(containers: int, objects: int, passes: int) -> None:
+    """Raise UsageError for what no workload can be made of."""
+    for name, value, most in (
+        ("containers", containers, MAX_CONTAINERS),
+        ("objects", objects, MAX_OBJECTS),
+        ("passes", passes, MAX_PASSES),
+    ):
+        if not 1 <= value <= most:
+            raise UsageError(f"--{name} {value} is out of range", remedy=f"Give a whole number, 1 to {most}.")
 
 
 def _container(number: int, objects: int) -> list[tuple[int, ...]]:

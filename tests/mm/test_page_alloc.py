@@ -303,9 +303,7 @@ def test_drop_caches_goes_on_while_a_round_frees_enough(kernel: Emulated) -> Non
     assert kernel.word(kernel.cpus[0] + CPU.flags) == 0
 
 
-@pytest.mark.parametrize(
-    ("halves", "freed", "rounds"), [(0, 10, 1), (0, 11, 2), (1, 1, 1), (1, 2, 2), (1, 90, 2)]
-)
+@pytest.mark.parametrize(("halves", "freed", "rounds"), [(0, 10, 1), (0, 11, 2), (1, 1, 1), (1, 2, 2), (1, 90, 2)])
 def test_how_much_a_round_of_drop_caches_must_free_for_another(
     kernel: Emulated, halves: int, freed: int, rounds: int
 ) -> None:
