@@ -19,7 +19,7 @@ def dropcaches(
             metavar="NUM",
             parser=whole_number,
             help="Make NUM memcgs with a mount each (default: 1000). Example: --containers 4000, which is what the "
-            "series was measured with and takes 1.7 GiB of shared memory. Memory grows with the square.",
+            "series was measured with and takes 1.6 GiB of shared memory. Memory grows with the square.",
             show_default=False,
         ),
     ] = 1000,

@@ -111,8 +111,8 @@ def _expect_room(options: DropOptions, settings: RunSettings) -> None:
         f"{options.containers} containers need a segment of {needed >> 20} MiB, "
         f"{arena.SHM} has room for {free >> 20} MiB",
         cause="Kernels before 5.18 had a list for every memcg in every mount: memory grows with the square.",
-        remedy=f"{f'--containers {fits} fits' if fits else 'Not even one container fits'}; or enlarge {arena.SHM} "
-        "(docker run --shm-size=2g), or free memory.",
+        remedy=f"{f'--containers {fits} fits' if fits else 'Not even one container fits'}; or free memory, or enlarge "
+        f"{arena.SHM} (docker run --shm-size={needed // 2**30 + 1}g).",
     )
 
 

@@ -152,10 +152,10 @@ def free_bytes() -> int:
 
 
 def _available_memory() -> int:
-    """What the kernel thinks can be had without swapping."""
+    """What the kernel thinks can be had without swapping, less a tenth: processes need some too."""
     with Path("/proc/meminfo").open(encoding="ascii") as lines:
         found = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
-    return sys.maxsize if found is None else int(found) << 10
+    return sys.maxsize if found is None else (int(found) << 10) // 10 * 9
 
 
 def _open(name: str, flags: int) -> posix_ipc.SharedMemory:
