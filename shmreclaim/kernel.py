@@ -29,6 +29,7 @@ from shmreclaim.machine.cpu import CPU, OP_WORDS, CpuState, count_event
 from shmreclaim.machine.futex import futex_wake
 from shmreclaim.machine.histogram import HISTOGRAM, histogram_add
 from shmreclaim.machine.layout import HEADER, Field, record
+from shmreclaim.machine.op_log import is_logged, log_begin, log_end
 from shmreclaim.machine.upcall import upcall
 from shmreclaim.mm.cgroup import cgroup_mkdir, cgroup_rmdir
 from shmreclaim.mm.id_memory import ida_pre_put
@@ -154,9 +155,28 @@ def _play_one(mem: Any, cpu: int, op: int, planned: int) -> int:
     since = clock_ns()
     write_once(mem, cpu + CPU.op_since, since)
     write_once(mem, cpu + CPU.op, kind)
+    logged = is_logged(mem, cpu, kind)
+    if logged:
+        log_begin(mem, cpu, kind)
     outcome = _dispatch(mem, cpu, kind, op)
-    write_once(mem, cpu + CPU.op, -1)
+    if logged:
+        log_end(mem, cpu)
     now = clock_ns()
+    write_once(mem, cpu + CPU.op, -1)
+    _count_outcome(mem, cpu, kind, outcome)
+    if outcome != SKIPPED:
+        histogram_add(mem, cpu + CPU.histograms + kind * HISTOGRAM.SIZE, now - (planned if planned else since))
+        time = cpu + CPU.ops + kind * OP_WORDS + OP_COUNTS.time
+        write_once(mem, time, read_once(mem, time) + now - since)
+    if outcome == 0:
+        units = cpu + CPU.ops + kind * OP_WORDS + OP_COUNTS.units
+        count = read_once(mem, op + OP.count) if Op.LRU_ADD <= kind <= Op.ALLOC else 1
+        write_once(mem, units, read_once(mem, units) + max(count, 1))
+    return quiescent(mem, cpu)
+
+
+@compiled
+def _count_outcome(mem: Any, cpu: int, kind: int, outcome: int) -> int:
     at = cpu + CPU.ops + kind * OP_WORDS
     if outcome == 0:
         at += OP_COUNTS.done
@@ -168,16 +188,7 @@ def _play_one(mem: Any, cpu: int, op: int, planned: int) -> int:
         at += OP_COUNTS.failed_enospc
     else:
         at += OP_COUNTS.failed_other
-    write_once(mem, at, read_once(mem, at) + 1)
-    if outcome != SKIPPED:
-        histogram_add(mem, cpu + CPU.histograms + kind * HISTOGRAM.SIZE, now - (planned if planned else since))
-        time = cpu + CPU.ops + kind * OP_WORDS + OP_COUNTS.time
-        write_once(mem, time, read_once(mem, time) + now - since)
-    if outcome == 0:
-        units = cpu + CPU.ops + kind * OP_WORDS + OP_COUNTS.units
-        count = read_once(mem, op + OP.count) if Op.LRU_ADD <= kind <= Op.ALLOC else 1
-        write_once(mem, units, read_once(mem, units) + max(count, 1))
-    return quiescent(mem, cpu)
+    return write_once(mem, at, read_once(mem, at) + 1)
 
 
 @compiled

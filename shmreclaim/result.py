@@ -201,6 +201,20 @@ class WorkerSpan(Record, frozen=True, kw_only=True):
     ops: int
 
 
+class LoggedOp(Record, frozen=True, kw_only=True):
+    """One operation of a kind that was logged: when it began, from its CPU's start on, and what was counted in it."""
+
+    op: str
+    """Its `Op.label`."""
+    cpu: int
+    at_ns: int
+    ns: int
+    cpu_ns: int
+    """How much of it the CPU's process ran: sleep and preemption are left out."""
+    events: dict[str, int]
+    """By event, in lower case; those that were counted at all."""
+
+
 class OpRun(Record, frozen=True, kw_only=True):
     """One class of operation in one run: done, failed by errno name, skipped, and how long the done ones took."""
 
@@ -232,6 +246,8 @@ class RunRecord(Record, frozen=True, kw_only=True):
     """Everything that CPUs count, by the name of `mm.state.Event` in lower case."""
     scans: dict[int, int] = {}
     """How often each shrinker that is mounted at the end was scanned, the setup included; by its handle."""
+    log: list[LoggedOp] = []
+    """What `RunSettings.log_ops` asked for, CPU by CPU, in the order in which it was done."""
 
 
 class OpResult(Record, frozen=True, kw_only=True):

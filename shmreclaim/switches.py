@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from shmreclaim.errors import UsageError
 
@@ -44,21 +45,35 @@ class Switch(enum.IntEnum):
     """A memcg's maps are freed when it goes offline."""
 
 
-PARAMETERS = {"srcu_gp_us": ("srcu_gp_ns", 1000)}
-"""What else a variant may set: the field of the root record, and how many of its units one of the name's is."""
+class Parameter(NamedTuple):
+    """What else a variant may set."""
+
+    field: str
+    """Of the root record."""
+    unit: int = 1
+    """How many of the field's units one of the name's is."""
+    most: int = 10**9
+
+
+PARAMETERS = {
+    "srcu_gp_us": Parameter("srcu_gp_ns", 1000),
+    "lists_on_demand": Parameter("lists_on_demand", most=1),
+}
+"""By the name that a variant is written with."""
 
 _MAPPED = (Switch.NO_RECOUNT, Switch.COUNT_FIRST, Switch.BIT_FIRST, Switch.NO_GRACE_PERIOD, Switch.FREE_MAPS_OFFLINE)
 _RWSEM = (*_MAPPED, Switch.COPY_BITS, Switch.BLOCKING_RECLAIM)
+_LISTS = "lists_on_demand"
 _IDR = (Switch.CYCLIC_IDS, Switch.IDS_NOWAIT)
 
 KNOWN: dict[str, tuple[Switch | str, ...]] = {
-    "no_map": (Switch.BLOCKING_RECLAIM,),
-    "tkhai_v1": (*_RWSEM, Switch.NO_START_HINT, Switch.IGNORE_PRELOAD),
-    "davydov": (*_RWSEM, *_IDR, Switch.NO_MAP_MUTEX),
-    "v4_19": (*_RWSEM, *_IDR, Switch.NO_MAP_MUTEX, Switch.NESTED_WRITE),
-    "v5_13": (*_RWSEM, *_IDR),
-    "v6_4_srcu": (*_MAPPED, *_IDR, Switch.COPY_BITS, "srcu_gp_us"),
-    "v6_7": (*_MAPPED, *_IDR),
+    "no_map": (Switch.BLOCKING_RECLAIM, _LISTS),
+    "tkhai_v1": (*_RWSEM, _LISTS, Switch.NO_START_HINT, Switch.IGNORE_PRELOAD),
+    "davydov": (*_RWSEM, *_IDR, _LISTS, Switch.NO_MAP_MUTEX),
+    "v4_19": (*_RWSEM, *_IDR, _LISTS, Switch.NO_MAP_MUTEX, Switch.NESTED_WRITE),
+    "v5_13": (*_RWSEM, *_IDR, _LISTS),
+    "v6_4_srcu": (*_MAPPED, *_IDR, _LISTS, Switch.COPY_BITS, "srcu_gp_us"),
+    "v6_7": (*_MAPPED, *_IDR, _LISTS),
 }
 """Which switches and parameters mean something to a built-in design."""
 
@@ -86,8 +101,7 @@ def parse_variant(text: str) -> Variant:
         if isinstance(known, Switch) and not equals:
             switches |= known
         elif isinstance(known, str) and equals:
-            at, unit = PARAMETERS[name]
-            words[at] = _whole(text, name, value) * unit
+            words[PARAMETERS[name].field] = _whole(text, name, value) * PARAMETERS[name].unit
         else:
             has = ", ".join(_name(each) + ("=NUM" if each in PARAMETERS else "") for each in KNOWN[design])
             raise UsageError(f"{text!r}: {design} has no switch {part!r}", remedy=f"It has: {has}.")
@@ -99,6 +113,7 @@ def _name(known: Switch | str) -> str:
 
 
 def _whole(text: str, name: str, value: str) -> int:
-    if not value.isdecimal() or int(value) > 10**9:
-        raise UsageError(f"{text!r}: {value!r} is no value for {name}", remedy="Give a whole number up to 1000000000.")
+    most = PARAMETERS[name].most
+    if not value.isdecimal() or int(value) > most:
+        raise UsageError(f"{text!r}: {value!r} is no value for {name}", remedy=f"Give a whole number, 0 to {most}.")
     return int(value)

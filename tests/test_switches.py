@@ -32,10 +32,11 @@ def test_a_variant_is_its_design_with_switches_and_parameters() -> None:
     ("text", "message"),
     [
         ("v6_7+copy_bits", "'v6_7+copy_bits': v6_7 has no switch 'copy_bits'\nIt has: no_recount, "),
-        ("no_map+faster", "no_map has no switch 'faster'\nIt has: blocking_reclaim."),
+        ("no_map+faster", "no_map has no switch 'faster'\nIt has: blocking_reclaim, lists_on_demand=NUM."),
         ("v6_4_srcu+srcu_gp_us", "no switch 'srcu_gp_us'"),
         ("v6_4_srcu+srcu_gp_us=-1", "'-1' is no value for srcu_gp_us"),
         ("v6_4_srcu+srcu_gp_us=9999999999", "is no value for srcu_gp_us"),
+        ("no_map+lists_on_demand=2", "'2' is no value for lists_on_demand\nGive a whole number, 0 to 1."),
         ("v6_7+", "no switch ''"),
         ("mine+copy_bits", "there is no design 'mine' to vary"),
     ],

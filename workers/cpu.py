@@ -23,6 +23,7 @@ from shmreclaim.machine.cpu import CPU, LOCK_CLASSES, LOCKSTAT_WORDS, N_OPS, OP_
 from shmreclaim.machine.futex import futex_wake
 from shmreclaim.machine.histogram import HISTOGRAM
 from shmreclaim.machine.layout import HEADER
+from shmreclaim.machine.op_log import forget_log
 from shmreclaim.machine.process import start_time
 from shmreclaim.mm.state import Event, Phase
 from shmreclaim.sync.wait_queue import EVERYBODY, UNINTERRUPTIBLE, wait_while
@@ -122,3 +123,4 @@ def _forget_setup(arena: Arena, slot: int) -> None:
     arena.view(slot + CPU.histograms, (N_OPS - 1) * HISTOGRAM.SIZE)[:] = 0  # all but that of growth
     arena.view(slot + CPU.lockstats, LOCK_CLASSES * 2 * LOCKSTAT_WORDS)[:] = 0
     arena.memory[slot + CPU.ops_done] = 0
+    forget_log(arena, slot)

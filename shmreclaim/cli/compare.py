@@ -9,7 +9,7 @@ from typing import Annotated
 from typer import Option
 
 from shmreclaim.cli import reporting
-from shmreclaim.cli.values import number, whole_number
+from shmreclaim.cli.values import design_names, number, whole_number
 from shmreclaim.errors import ModelViolation
 
 
@@ -130,7 +130,7 @@ def compare(
     options = experiment.CompareOptions(
         trace=trace,
         scenario=scenario,
-        designs=_names(designs),
+        designs=design_names(designs),
         cpus=cpus,
         seconds=seconds,
         speed=speed,
@@ -144,7 +144,3 @@ def compare(
         result = experiment.compare(options, progress)
     reporting.deliver(result, json, table.render)
     return ModelViolation.exit_code if result.refused else 0
-
-
-def _names(designs: str | None) -> tuple[str, ...]:
-    return () if designs is None else tuple(name.strip() for name in designs.split(","))

@@ -17,3 +17,8 @@ def number(text: str) -> float:
         return float(text)
     except ValueError:
         raise BadParameter(f"{text!r} is not a number.") from None
+
+
+def design_names(text: str | None) -> tuple[str, ...]:
+    """Take `--designs` apart; nothing given is no name."""
+    return () if text is None else tuple(name.strip() for name in text.split(","))

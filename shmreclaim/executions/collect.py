@@ -9,6 +9,7 @@ from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU, LOCKSTAT_WORDS, OP_WORDS
 from shmreclaim.machine.histogram import HISTOGRAM, N_BUCKETS
 from shmreclaim.machine.layout import HEADER
+from shmreclaim.machine.op_log import LOGGED, log_of
 from shmreclaim.mm.shrinker import SHRINKER
 from shmreclaim.mm.state import GROWTH_HISTOGRAM, MM, Event
 from shmreclaim.result import (
@@ -16,6 +17,7 @@ from shmreclaim.result import (
     Ids,
     Invariants,
     LockUse,
+    LoggedOp,
     Objects,
     OpRun,
     Range,
@@ -61,6 +63,19 @@ def gather(arena: Arena, players: list[int], slots: list[int], checked: int, vio
         workers=workers,
         events={each.name.lower(): event(arena, slots, each) for each in Event},
         scans=_scans(arena, mm),
+        log=[_logged(arena, slot, at) for slot in players for at in log_of(arena, slot)],
+    )
+
+
+def _logged(arena: Arena, slot: int, at: int) -> LoggedOp:
+    memory = arena.memory
+    return LoggedOp(
+        op=Op(memory[at + LOGGED.op]).label,
+        cpu=memory[slot + CPU.id] - 1,
+        at_ns=memory[at + LOGGED.since] - memory[slot + CPU.started],
+        ns=memory[at + LOGGED.time],
+        cpu_ns=memory[at + LOGGED.cpu_time],
+        events={e.name.lower(): memory[at + LOGGED.events + e] for e in Event if memory[at + LOGGED.events + e]},
     )
 
 

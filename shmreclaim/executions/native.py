@@ -7,6 +7,7 @@ segment stays behind: `run` kills what is left of its workers and removes its se
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,10 +26,10 @@ from shmreclaim.executions.crew import POLL_S, Crew, Job, WorkerCrashError, deat
 from shmreclaim.executions.interpreted import DesignError
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU
+from shmreclaim.machine.layout import LINE, round_up
+from shmreclaim.machine.op_log import LOGGED, give_log
 from shmreclaim.machine.process import cores
-from shmreclaim.machine.upcall import upcall
-from shmreclaim.mm.boot import Machine, boot, set_switches
-from shmreclaim.mm.state import Upcall
+from shmreclaim.mm.boot import Machine, boot, init_design
 from shmreclaim.plugins import Design, is_plugin
 from shmreclaim.result import RunRecord
 from shmreclaim.switches import parse_variant
@@ -53,6 +54,8 @@ class RunSettings:
     """When to stop, finished or not; None to play everything."""
     timeout: float = 60.0
     """How much longer than it has to a run may take before it counts as hung."""
+    log_ops: tuple[Op, ...] = ()
+    """Operations of which each is written down by itself, with its time and what was counted meanwhile."""
 
     def __post_init__(self) -> None:
         """Refuse what a worker could not keep to."""
@@ -160,11 +163,12 @@ def _run(
     progress: Callable[[int, int], None],
     take_signals: Callable[[], None],
 ) -> RunRecord:
-    machine = machine_for(workload)
+    machine = machine_for(workload, settings)
     with Arena.create(machine.words()) as arena:
         slots = boot(arena, machine)
-        set_switches(arena, parse_variant(design))
-        upcall(Upcall.INIT, arena.memory, slots[0], 0, 0, 0, 0)
+        init_design(arena, parse_variant(design), slots[0])
+        for slot, stream in zip(slots, workload.streams, strict=False):
+            give_log(arena, slot, sum(1 << op for op in settings.log_ops), _logged(stream, settings))
         with Crew(arena, slots, _jobs(arena, workload, design, settings, slots), take_signals) as crew:
             crew.await_ready(settings.timeout)
             kernel.start_all(arena.address)
@@ -174,7 +178,17 @@ def _run(
         return collect.gather(arena, slots[: workload.cpus], slots, checked, violations)
 
 
-def machine_for(workload: Workload) -> Machine:
+def segment_bytes(workload: Workload, settings: RunSettings) -> int:
+    """Shared memory that a run takes."""
+    return round_up(machine_for(workload, settings).words() * 8, mmap.PAGESIZE)
+
+
+def _logged(stream: Stream, settings: RunSettings | None) -> int:
+    """How many operations of a stream are logged."""
+    return int(np.isin(stream["op"], settings.log_ops).sum()) if settings else 0
+
+
+def machine_for(workload: Workload, settings: RunSettings | None = None) -> Machine:
     """The machine that a workload needs: room for its streams, and lists for all memcgs it may have at a time."""
     streams = [workload.setup, *workload.streams]
     memory = workload.memory
@@ -188,7 +202,9 @@ def machine_for(workload: Workload) -> Machine:
         max_memcgs=max(1, _most_memcgs(streams)),
         memcg_handles=workload.n_memcgs,
         shrinker_handles=max(1, workload.n_shrinkers),
-        extra_words=sum(len(stream) * OP_WORDS + 8 for stream in streams),
+        extra_words=sum(
+            len(stream) * OP_WORDS + LINE + _logged(stream, settings) * LOGGED.SIZE + LINE for stream in streams
+        ),
     )
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from shmreclaim.lib.radix_tree import IDR, IDR_NODE, NODE_SHIFT, NODE_SLOTS
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU, MAX_KEPT_VIOLATIONS, Violation
@@ -90,6 +92,8 @@ class _Check:
                 break
             found.append(entry)
             entry = self.word(entry)
+        if entry == head and not found and self.word(head + 1) != head:
+            self.that(False, f"I12: list {head} is empty, but its last entry is {self.word(head + 1)}")
         return found
 
     def is_linked(self, entry: int) -> bool:
@@ -211,15 +215,29 @@ def _lru_node(check: _Check, lru: int, nid: int, owners: dict[int, int], charges
 
 
 def _lists(check: _Check, lru: int, nid: int) -> list[tuple[int, int]]:
-    """Every list of a list_lru on a node, by the number of its memcg; the root's is -1."""
+    """The lists of a list_lru on a node, by the number of their memcg; the root's is -1. Empty ones may be left out."""
     node = lru + LIST_LRU.nodes + nid * LRU_NODE_WORDS
     lists, aware = check.word(node + LRU_NODE.lists), check.word(lru + LIST_LRU.memcg_aware)
     found = [(-1, node + LRU_NODE.root)]
     if aware == LISTS_ON_DEMAND:
         blocks = _values(check, check.word(lru + LIST_LRU.xa + IDR.top))
         return found + [(k, block + LRU_MEMCG.lists + nid * LRU_ONE.SIZE) for k, block in blocks]
-    count = check.word(check.mm + MM.max_memcgs) if lists else 0
-    return found + [(k, lists + k * LRU_ONE.SIZE) for k in range(count)]
+    return found + (_filled(check, lists) if lists else [])
+
+
+def _filled(check: _Check, lists: int) -> list[tuple[int, int]]:
+    """Of an array of lists, those that are anything but empty; the others are checked here, all at once.
+
+    Empty is a head that points to itself, both ways, and a count of 0. There are millions of them in a run of
+    thousands of memcgs and mounts, so numpy looks at them.
+    """
+    count = check.word(check.mm + MM.max_memcgs)
+    records = check.arena.view(lists, count * LRU_ONE.SIZE).reshape(count, LRU_ONE.SIZE)
+    heads = lists + np.arange(count) * LRU_ONE.SIZE + LRU_ONE.head
+    links = records[:, LRU_ONE.head : LRU_ONE.head + 2]
+    empty = (links == heads[:, np.newaxis]).all(axis=1) & (records[:, LRU_ONE.nr_items] == 0)
+    check.checked += int(empty.sum())
+    return [(k, lists + k * LRU_ONE.SIZE) for k in np.flatnonzero(~empty).tolist()]
 
 
 def _values(check: _Check, node: int, prefix: int = 0) -> list[tuple[int, int]]:
@@ -274,6 +292,7 @@ def _ids(check: _Check, superblocks: list[int]) -> None:
 
 def _maps(check: _Check, memcgs: list[int]) -> None:
     """I3 and I10: every map reaches every live id, and a parent's map reaches its children's."""
+    highest = _highest_live_id(check)
     for memcg in memcgs:
         for nid in check.nodes:
             bits = _map_bits(check, memcg, nid)
@@ -284,7 +303,6 @@ def _maps(check: _Check, memcgs: list[int]) -> None:
             if above is not None:
                 check.that(above >= bits, f"I10: memcg {handle} has a map of {bits} bits, its parent of {above}")
             if check.word(check.mm + MM.live_ids) and check.word(memcg + MEMCG.online):
-                highest = _highest_live_id(check)
                 check.that(highest < bits, f"I3: memcg {handle} has a map of {bits} bits, id {highest} is live")
 
 

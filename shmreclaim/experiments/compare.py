@@ -78,9 +78,9 @@ class CompareOptions:
                 remedy="Leave one of them out.",
             )
         for name in ("cpus", "repeat", "nodes"):
-            _at_least_one(name, getattr(self, name))
+            at_least_one(name, getattr(self, name))
         for name in ("seconds", "speed", "timeout"):
-            _positive(name, getattr(self, name))
+            positive(name, getattr(self, name))
         if not 0 <= self.seed < 1 << 63:
             raise UsageError(
                 f"--seed {self.seed} is out of range", remedy=f"Give a whole number, 0 to {(1 << 63) - 1}."
@@ -88,12 +88,14 @@ class CompareOptions:
         choose(self.designs)
 
 
-def _at_least_one(name: str, value: int | None) -> None:
+def at_least_one(name: str, value: int | None) -> None:
+    """Refuse a whole number below 1 of option `name`."""
     if value is not None and value < 1:
         raise UsageError(f"--{name} {value} is out of range", remedy="Give a whole number, 1 or more.")
 
 
-def _positive(name: str, value: float | None) -> None:
+def positive(name: str, value: float | None) -> None:
+    """Refuse a number that is not above 0, or not finite, of option `name`."""
     if value is not None and not (value > 0 and math.isfinite(value)):
         raise UsageError(f"--{name} {value:g} is out of range", remedy="Give a number above 0.")
 
@@ -147,11 +149,9 @@ def _load(options: CompareOptions, cpus: int) -> Workload:
 def _run_all(
     workload: Workload, chosen: tuple[Design, ...], options: CompareOptions, progress: Progress
 ) -> dict[str, list[RunRecord]]:
-    from shmreclaim.executions import admission, native
+    from shmreclaim.executions import native
 
-    admission.look_at(chosen)
-    native.prepare(progress.compiling)
-    admission.admit(chosen, progress)
+    make_ready(chosen, progress)
     settings = native.RunSettings(speed=options.speed, seconds=options.seconds, timeout=options.timeout)
     records: dict[str, list[RunRecord]] = {design.name: [] for design in chosen}
     order = [design for _ in range(options.repeat) for design in chosen]
@@ -161,6 +161,15 @@ def _run_all(
         records[design.name].append(record)
         progress.finished(design.name, number, record)
     return records
+
+
+def make_ready(chosen: tuple[Design, ...], progress: Progress) -> None:
+    """Compile what the cache lacks; users' designs are looked at before that takes its time, and tried out after."""
+    from shmreclaim.executions import admission, native
+
+    admission.look_at(chosen)
+    native.prepare(progress.compiling)
+    admission.admit(chosen, progress)
 
 
 def _parameters(options: CompareOptions, chosen: tuple[Design, ...], cpus: int) -> dict[str, object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -136,10 +137,18 @@ def _timespec(builder: ir.IRBuilder, ns: ir.Value) -> ir.Value:
 
 
 def _emit_clock(builder: ir.IRBuilder, a: list[ir.Value]) -> ir.Value:
-    """clock_gettime(CLOCK_MONOTONIC) in nanoseconds."""
+    return _clock_gettime(builder, time.CLOCK_MONOTONIC)
+
+
+def _emit_cpu_clock(builder: ir.IRBuilder, a: list[ir.Value]) -> ir.Value:
+    return _clock_gettime(builder, time.CLOCK_THREAD_CPUTIME_ID)
+
+
+def _clock_gettime(builder: ir.IRBuilder, clock: int) -> ir.Value:
+    """clock_gettime() in nanoseconds."""
     pair = cgutils.alloca_once(builder, ir.ArrayType(I64, 2))
     kind = ir.FunctionType(I32, [I32, ir.ArrayType(I64, 2).as_pointer()])
-    builder.call(_extern(builder, "clock_gettime", kind), [ir.Constant(I32, 1), pair])
+    builder.call(_extern(builder, "clock_gettime", kind), [ir.Constant(I32, clock), pair])
     zero = ir.Constant(I32, 0)
     seconds = builder.load(builder.gep(pair, [zero, zero]))
     nanoseconds = builder.load(builder.gep(pair, [zero, ir.Constant(I32, 1)]))
@@ -235,6 +244,7 @@ count_trailing_zeros = _define(1, _emit_count_trailing_zeros)
 count_ones = _define(1, _emit_count_ones)
 floor_log2 = _define(1, _emit_floor_log2)
 clock = _define(0, _emit_clock)
+cpu_clock = _define(0, _emit_cpu_clock)
 sched_yield = _define(0, _emit_sched_yield)
 futex_wait = _define(4, _emit_futex_wait)
 futex_wake = _define(3, _emit_futex_wake)

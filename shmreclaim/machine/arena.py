@@ -10,7 +10,9 @@ import contextlib
 import itertools
 import mmap
 import os
+import sys
 import time
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -149,6 +151,19 @@ class Arena:
     def __exit__(self, *exception: object) -> None:
         """Close."""
         self.close()
+
+
+def free_bytes() -> int:
+    """How large a segment could be now: what is free of SHM and, since that may be more, of memory."""
+    shm = os.statvfs(SHM)
+    return min(shm.f_bavail * shm.f_frsize, _available_memory())
+
+
+def _available_memory() -> int:
+    """What the kernel thinks can be had without swapping, less a tenth: processes need some too."""
+    with Path("/proc/meminfo").open(encoding="ascii") as lines:
+        found = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
+    return sys.maxsize if found is None else (int(found) << 10) // 10 * 9
 
 
 def _open(name: str, flags: int) -> posix_ipc.SharedMemory:

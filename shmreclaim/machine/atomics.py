@@ -210,3 +210,9 @@ def floor_log2(word: int) -> int:
 def clock_ns() -> int:
     """CLOCK_MONOTONIC in nanoseconds: the same clock in every process of the machine."""
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
+@operation(ll.cpu_clock)
+def cpu_clock_ns() -> int:
+    """CLOCK_THREAD_CPUTIME_ID in nanoseconds: how long the caller has run, sleep and preemption left out."""
+    return time.clock_gettime_ns(time.CLOCK_THREAD_CPUTIME_ID)

@@ -14,9 +14,10 @@ from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.compile import plain
 from shmreclaim.machine.cpu import CPU, make_cpus
 from shmreclaim.machine.layout import HEADER, LINE
+from shmreclaim.machine.upcall import upcall
 from shmreclaim.mm.memcg import MEMCG, memcg_init
 from shmreclaim.mm.slab import CACHE, CHUNK, CHUNK_WORDS, HEAP, N_SIZES
-from shmreclaim.mm.state import LINES_PER_PAGE, MAX_NODES, MM
+from shmreclaim.mm.state import LINES_PER_PAGE, MAX_NODES, MM, Upcall
 from shmreclaim.mm.zone import ZONE
 from shmreclaim.switches import Variant
 from shmreclaim.sync.lockdep import LockClass
@@ -84,12 +85,18 @@ def boot(arena: Arena, machine: Machine) -> list[int]:
     return cpus
 
 
-def set_switches(arena: Arena, variant: Variant) -> None:
-    """Say how this run differs from its design; before the design's `init`."""
+def init_design(arena: Arena, variant: Variant, cpu: int) -> None:
+    """Let the bound design make its record, on plain bodies; what the variant sets of the root record wins."""
     mm = arena.memory[HEADER.kernel]
     arena.memory[mm + MM.switches] = variant.switches
+    _set_words(arena, variant)  # init may read them
+    upcall(Upcall.INIT, arena.memory, cpu, 0, 0, 0, 0)
+    _set_words(arena, variant)  # or write them
+
+
+def _set_words(arena: Arena, variant: Variant) -> None:
     for field, value in variant.words.items():
-        arena.memory[mm + getattr(MM, field)] = value
+        arena.memory[arena.memory[HEADER.kernel] + getattr(MM, field)] = value
 
 
 def _boot_locks(arena: Arena, mm: int) -> None:

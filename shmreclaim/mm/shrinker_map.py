@@ -31,7 +31,15 @@ excludes replacement. The last map goes with its memcg, which setters have a ref
 from typing import Any
 
 from shmreclaim.lib.bitmap import bitmap_words, clear_bit, find_next_bit, set_bit
-from shmreclaim.machine.atomics import fetch_add_relaxed, load_acquire, read_once, smp_mb, store_release, xchg_relaxed
+from shmreclaim.machine.atomics import (
+    fetch_add_relaxed,
+    load_acquire,
+    lowest_bit,
+    read_once,
+    smp_mb,
+    store_release,
+    xchg_relaxed,
+)
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import Violation, count_event, violation
 from shmreclaim.machine.layout import Field, record
@@ -148,14 +156,20 @@ def map_next_bit(mem: Any, cpu: int, memcg: int, nid: int, start: int) -> int:
 
 @compiled
 def _next_in_units(mem: Any, block: int, bits: int, start: int) -> int:
-    """The first set bit at or after `start`; `bits` or more if there is none. Maps of units are of whole units."""
-    number = start
-    while number < bits:
-        found = find_next_bit(mem, _word_of(mem, block, number), UNIT_BITS, number & 63)
-        number = (number & ~63) + found
-        if found < UNIT_BITS:
-            return number
-    return bits
+    """The first set bit at or after `start`; `bits` if there is none. Maps of units are of whole units.
+
+    Where the next unit is does not depend on what this one holds, so the misses of an empty map overlap.
+    """
+    if start >= bits:
+        return bits
+    units = block + MAP.bits
+    k = start >> 6
+    last = (bits - 1) >> 6
+    word = read_once(mem, read_once(mem, units + k) + UNIT.bits) & (-1 << (start & 63))
+    while word == 0 and k < last:
+        k += 1
+        word = read_once(mem, read_once(mem, units + k) + UNIT.bits)
+    return (k << 6) + lowest_bit(word)
 
 
 # --- what a shrinker owes to a memcg (5.13) ----------------------------------------------------------

@@ -86,6 +86,8 @@ class Event(IntEnum):
     """Lines that those freed."""
     NULL_MAPS = 23
     """Bits to set for a memcg that has no map any more, where the kernel reads through the NULL pointer."""
+    DROP_ROUNDS = 24
+    """Rounds over all memcgs that drop_caches made."""
 
 
 class MapKind(IntEnum):

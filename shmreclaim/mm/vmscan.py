@@ -265,6 +265,7 @@ def drop_slab(mem: Any, cpu: int) -> int:
         freed = 0
         while rounds == 0 or (_drops_on(mem, freed, rounds) and not fatal_signal_pending(mem)):
             rounds += 1
+            count_event(mem, cpu, Event.DROP_ROUNDS, 1)
             freed = shrink_slab(mem, cpu, 0, nid, GFP_KERNEL, 0)
             memcg = mem_cgroup_iter(mem, cpu, root_memcg(mem), 0)
             while memcg:

@@ -1,7 +1,9 @@
 """The first and the last line of a report: every parameter, the seed, the machine, and the verdict."""
 
+from collections.abc import Mapping
+
 from shmreclaim.report import units
-from shmreclaim.result import Result
+from shmreclaim.result import Machine, Result
 
 OPTIONS = ("trace", "scenario", "designs", "cpus", "nodes", "seed", "speed", "seconds", "repeat", "timeout")
 """In the order in which a reader wants them; other parameters follow."""
@@ -24,9 +26,20 @@ def _what(result: Result) -> str:
 
 
 def _command(result: Result) -> str:
-    names = [*OPTIONS, *(name for name in result.parameters if name not in OPTIONS)]
-    given = [(name, result.parameters.get(name)) for name in names]
-    return " ".join(["compare", *(f"--{name} {_value(value)}" for name, value in given if value is not None)])
+    return command("compare", result.parameters)
+
+
+def command(verb: str, parameters: Mapping[str, object]) -> str:
+    """Write a command with all its options, those that were not given left out."""
+    names = [*OPTIONS, *(name for name in parameters if name not in OPTIONS)]
+    given = [(name, parameters.get(name)) for name in names]
+    return " ".join(
+        [verb, *(_option(name, value) for name, value in given if value is not None and value is not False)]
+    )
+
+
+def _option(name: str, value: object) -> str:
+    return f"--{name}" if value is True else f"--{name} {_value(value)}"
 
 
 def _value(value: object) -> str:
@@ -43,9 +56,14 @@ def _pace(result: Result) -> str:
 
 def _machine(result: Result) -> str:
     machine, cpus = result.machine, result.workload.cpus
-    software = f"{machine.architecture}, Linux {machine.kernel}, Python {machine.python}"
-    numba = machine.libraries.get("numba")
-    about = f"{units.plural(machine.cores, 'core')} of {machine.cpu} ({software}{f', numba {numba}' if numba else ''})"
+    about = machine_line(machine)
     if cpus > machine.cores:
         about += f"; {cpus} CPUs on {units.plural(machine.cores, 'core')}: the scheduler is measured too"
     return about
+
+
+def machine_line(machine: Machine) -> str:
+    """Say where it was measured."""
+    software = f"{machine.architecture}, Linux {machine.kernel}, Python {machine.python}"
+    numba = machine.libraries.get("numba")
+    return f"{units.plural(machine.cores, 'core')} of {machine.cpu} ({software}{f', numba {numba}' if numba else ''})"

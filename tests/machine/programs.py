@@ -8,6 +8,7 @@ from shmreclaim.machine.atomics import (
     cmpxchg_acquire,
     cmpxchg_relaxed,
     cmpxchg_release,
+    cpu_clock_ns,
     cpu_relax,
     fetch_add,
     fetch_add_acquire,
@@ -107,6 +108,12 @@ def barriers_and_hints(mem: Any) -> int:
 def now(mem: Any) -> int:
     """The clock."""
     return clock_ns()
+
+
+@compiled
+def ran(mem: Any) -> int:
+    """How long this thread has run."""
+    return cpu_clock_ns()
 
 
 @compiled

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shmreclaim.errors import InternalError, SetupError
-from shmreclaim.machine.arena import PREFIX, SHM, Arena
+from shmreclaim.machine.arena import PREFIX, SHM, Arena, free_bytes
 from shmreclaim.machine.layout import HEADER, LINE
 from shmreclaim.machine.process import start_time
 from tests.conftest import segments_of
@@ -147,3 +147,9 @@ def test_a_view_outside_the_segment_is_refused(arena: Arena, at: int, words: int
     """Offsets are checked where they enter Python."""
     with pytest.raises(IndexError, match="are outside a segment of 512"):
         arena.view(at, words)
+
+
+def test_what_is_free_is_what_both_shared_memory_and_memory_have() -> None:
+    """No more than /dev/shm has; a segment of that size could be had."""
+    shm = os.statvfs("/dev/shm")
+    assert 1 << 20 < free_bytes() <= shm.f_blocks * shm.f_frsize

@@ -1,5 +1,6 @@
 """What an atomic means, plain, is what the machine does, compiled; on any words, wrap included."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -103,6 +104,15 @@ def test_barriers_hints_and_the_clock_run(kind: str) -> None:
     assert memory.call(programs.barriers_and_hints) == 0
     first, second = memory.call(programs.now), memory.call(programs.now)
     assert 0 < first <= second
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_cpu_clock_is_that_of_this_thread(kind: str) -> None:
+    """Between two readings of Python's own."""
+    memory = Memory(kind, 8)
+    before = time.thread_time_ns()
+    found = memory.call(programs.ran)
+    assert before <= found <= time.thread_time_ns()
 
 
 # --- histograms ------------------------------------------------------------------------------------------

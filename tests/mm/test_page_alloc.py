@@ -24,6 +24,7 @@ from shmreclaim.mm.state import (
     GFP_NOFS,
     GFP_NOWAIT,
     LINES_PER_PAGE,
+    MM,
     SWAP_CLUSTER_MAX,
     Event,
     Phase,
@@ -300,3 +301,15 @@ def test_drop_caches_goes_on_while_a_round_frees_enough(kernel: Emulated) -> Non
     assert kernel.mm("nr_objects") == 0
     assert cached(kernel, 1) == 10
     assert kernel.word(kernel.cpus[0] + CPU.flags) == 0
+
+
+@pytest.mark.parametrize(("halves", "freed", "rounds"), [(0, 10, 1), (0, 11, 2), (1, 1, 1), (1, 2, 2), (1, 90, 2)])
+def test_how_much_a_round_of_drop_caches_must_free_for_another(
+    kernel: Emulated, halves: int, freed: int, rounds: int
+) -> None:
+    """More than ten objects of a node; since 5.16 two in the first round, and then more."""
+    kernel.set_word(kernel.word_of_mm(MM.drop_halves), halves)
+    kernel.play([mkdir(1), mount(0), add(1, 0, freed)])
+    assert kernel.call(drop_slab, kernel.cpus[0]) == freed
+    other_node = kernel.machine.nodes - 1
+    assert kernel.event(Event.DROP_ROUNDS) == rounds + other_node
