@@ -14,7 +14,7 @@ def claims(
     numbers: Annotated[
         list[str] | None,
         Argument(
-            metavar="[H1 H2 ...]",
+            metavar="H1",
             help="The claims to try (default: all, under 5 minutes). docs/claims.md lists them.",
             show_default=False,
         ),

@@ -11,7 +11,7 @@ import shmreclaim
 from tests.cli import runner
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ["", "compare", "conform", "designs", "dropcaches", "record", "scenarios"]
+COMMANDS = ["", "claims", "compare", "conform", "designs", "dropcaches", "record", "scenarios"]
 HEAVY = ("numba", "numpy", "msgspec", "rich", "multiprocess", "posix_ipc")
 
 
