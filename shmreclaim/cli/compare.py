@@ -36,7 +36,8 @@ def compare(
             metavar="NAMES",
             help="Compare only these designs, separated by commas (default: all). Example: --designs no_map,davydov. "
             "`shmreclaim designs` lists them. A design of your own is named by its file: --designs davydov,./mine.py "
-            "(docs/writing-a-design.md tells how to write one).",
+            "(docs/writing-a-design.md tells how to write one). One line of a built-in one is changed by a switch: "
+            "--designs v4_19,v4_19+copy_bits; a wrong switch is answered with those there are.",
         ),
     ] = None,
     cpus: Annotated[
