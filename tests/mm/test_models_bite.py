@@ -27,7 +27,7 @@ from tests.emulated import Emulated
 from tests.mm.machines import ListLruMachine, MemcgMachine, SlabMachine
 
 HUNT = settings(
-    max_examples=200,
+    max_examples=600,
     stateful_step_count=40,
     deadline=None,
     database=None,

@@ -1,5 +1,189 @@
 """H4, H9 and H14: how often maps grow, for how long which lock is held then, and against whom."""
 
-from shmreclaim.experiments.claims.claim import Claim
+from __future__ import annotations
 
-CLAIMS: tuple[Claim, ...] = ()
+import random
+from collections.abc import Mapping, Sequence
+
+from shmreclaim.designs import NAMES
+from shmreclaim.experiments.claims.claim import CANNOT_TELL, HOLDS, REFUTED, Claim, Finding, worded
+from shmreclaim.experiments.claims.lab import Lab, Outcome, below
+from shmreclaim.experiments.claims.workloads import SEED, Row, by_rows, mkdir, mount, umount
+from shmreclaim.result import RunRecord
+from shmreclaim.workload.ops import Workload
+
+MAPPED = NAMES[1:]
+LIVE, TURNS = 200, 3000
+
+
+def churning(live: int, turns: int) -> Workload:
+    """So many mounts that live, one of them drawn and replaced again and again, on one CPU."""
+    rng = random.Random(SEED)
+    alive = list(range(live))
+    rows: list[Row] = []
+    for k in range(turns):
+        at = rng.randrange(live)
+        rows += [umount(alive[at]), mount(live + k)]
+        alive[at] = live + k
+    return by_rows("churn", [mkdir(1), mkdir(2), *(mount(k) for k in range(live))], rows)
+
+
+# --- H4 ----------------------------------------------------------------------------------------------
+
+
+def predicted(design: str, live: int) -> int:
+    """Growths that hold so many ids: v1 doubles from 8, the others go by words of 64."""
+    if design == "tkhai_v1":
+        return 1 + max(0, (live - 1).bit_length() - 3)
+    return -(-live // 64)
+
+
+def growths_rule(growths: Mapping[str, int], control: Mapping[str, int]) -> Finding:
+    """Holds if every design grows exactly as often as its peak of live ids needs, however many came and went.
+
+    `growths` by design; predicted are 1 + log2(N / 8), rounded up, for v1 and N / 64 for the others. `control` has
+    variants that give ids out in turn; they must grow on, or the workload could not have shown it.
+    """
+    wrong = {d: (n, predicted(d, LIVE)) for d, n in growths.items() if n != predicted(d, LIVE)}
+    table = {design: {"growths": n, "predicted": predicted(design, LIVE)} for design, n in growths.items()}
+    figures: dict[str, object] = {"smallest id first": table, "ids in turn": dict(control)}
+    if any(n <= predicted("v4_19", LIVE) for n in control.values()):
+        return Finding(CANNOT_TELL, f"ids in turn did not grow on: {dict(control)}", figures)
+    if wrong:
+        return Finding(REFUTED, f"growths against prediction: {wrong}", figures)
+    why = f"{TURNS:,} came and went among {LIVE}; growths stopped as predicted, with ids in turn there were {control}"
+    return Finding(HOLDS, why, figures)
+
+
+def _h4(lab: Lab) -> Finding:
+    work = churning(LIVE, TURNS)
+    growths = {d: lab.records(d, work)[0].growth.count for d in MAPPED if d != "v6_4_srcu"}
+    growths["v6_4_srcu"] = lab.records("v6_4_srcu+srcu_gp_us=0", work)[0].growth.count
+    control = {}
+    for design in ("davydov+cyclic_ids", "v4_19+cyclic_ids"):
+        (outcome,) = lab.run(design, work)  # it breaks I6, which is the point
+        control[design] = outcome.record.growth.count if outcome.record else 0
+    return growths_rule(growths, control)
+
+
+# --- H9 ----------------------------------------------------------------------------------------------
+
+MEMCGS, REPEATS = 600, 4
+
+
+def _one_growth(memcgs: int) -> Workload:
+    setup = [*(mkdir(1 + k) for k in range(memcgs)), *(mount(k) for k in range(64))]
+    return by_rows("one growth", setup, [mount(64)])
+
+
+def hold_rule(held: Mapping[str, Sequence[tuple[int, int, int]]]) -> Finding:
+    """Holds if v1's longest hold of shrinker_rwsem for write is shorter than v4_19's in every run of a growth.
+
+    `held` has (acquisitions, longest hold, all holds together; ns) of each run. Refuted if it is longer in every run;
+    where runs overlap nothing can be told. How often v1 takes it, and how long in all, is told beside.
+    """
+    longest = {design: [run[1] for run in runs] for design, runs in held.items()}
+    table = {
+        design: {
+            "taken": max(run[0] for run in runs),
+            "longest hold, µs": max(run[1] for run in runs) / 1e3,
+            "held in all, µs": max(run[2] for run in runs) / 1e3,
+        }
+        for design, runs in held.items()
+    }
+    v1, merged = table["tkhai_v1"], table["v4_19"]
+    why = (
+        f"growing the maps of {MEMCGS} memcgs v1 held it {v1['longest hold, µs']:.3g} µs at most, {v1['taken']} times, "
+        f"{v1['held in all, µs']:.3g} µs in all; v4_19 {merged['longest hold, µs']:.3g} µs at most, "
+        f"{merged['taken']} times"
+    )
+    figures: dict[str, object] = {"one growth": table}
+    if below(longest["tkhai_v1"], longest["v4_19"]):
+        return Finding(HOLDS, why, figures)
+    return Finding(REFUTED if below(longest["v4_19"], longest["tkhai_v1"]) else CANNOT_TELL, why, figures)
+
+
+def _holds(record: RunRecord) -> tuple[int, int, int]:
+    use = record.locks["shrinker_rwsem"]["write"]
+    return use.acquisitions, use.holdtime_ns.max, use.holdtime_ns.total
+
+
+def growth_holds(lab: Lab) -> dict[str, list[tuple[int, int, int]]]:
+    """What each run of one growth did with shrinker_rwsem; shared by H9, H10 and H15."""
+    records = lab.measure(("tkhai_v1", "davydov", "v4_19", "v5_13"), _one_growth(MEMCGS), repeat=REPEATS)
+    return {design: [_holds(record) for record in runs] for design, runs in records.items()}
+
+
+def _h9(lab: Lab) -> Finding:
+    return hold_rule(lab.once(growth_holds))
+
+
+# --- H14 ---------------------------------------------------------------------------------------------
+
+RACES, GROWTHS, ONLINES = 4, 20, 1500
+WITH_MUTEX = ("davydov", "v4_19")
+
+
+def _online_against_growth() -> Workload:
+    mounts = [mount(k) for k in range(GROWTHS * 64)]
+    return by_rows("online against growth", [], mounts, [mkdir(1 + k) for k in range(ONLINES)], pages=32768)
+
+
+def mutex_rule(short: Mapping[str, int], with_mutex: Mapping[str, int]) -> Finding:
+    """Holds if without the mutex memcgs come online with maps too short for the ids there are, and with it never.
+
+    By design, maps too short (I3, I10) that were found `short` without it, and `with_mutex`. Refuted if designs with
+    it have them as well. Where none was found without it, the race was not seen.
+    """
+    figures: dict[str, object] = {"too short, without": dict(short), "with": dict(with_mutex)}
+    why = f"maps too short for an id: {sum(short.values()):,} without the mutex, {sum(with_mutex.values()):,} with it"
+    if any(with_mutex.values()):
+        return Finding(REFUTED, why, figures)
+    return Finding(HOLDS if all(short.values()) else CANNOT_TELL, why, figures)
+
+
+def _too_short(outcomes: Sequence[Outcome]) -> int:
+    broken = [text for outcome in outcomes for text in outcome.broken]
+    return sum("I3:" in text or "I10:" in text for text in broken)
+
+
+def _h14(lab: Lab) -> Finding:
+    work = _online_against_growth()
+    lists = "lists_on_demand=1"  # or so many memcgs and mounts would spend their time on making lists
+    found = {d: _too_short(lab.run(f"{d}+no_map_mutex+{lists}", work, repeat=RACES)) for d in WITH_MUTEX}
+    finding = mutex_rule(found, {d: _too_short(lab.run(f"{d}+{lists}", work, repeat=RACES)) for d in WITH_MUTEX})
+    (alternative,) = lab.records(f"v5_13+{lists}", work)
+    latency = alternative.ops["memcg_online"].latency
+    finding.figures["v5_13, which takes the rwsem instead: memcg_online p50, max, µs"] = [
+        round((latency.percentile(50) or 0) / 1e3, 2), round(latency.max / 1e3, 1)
+    ]  # fmt: skip
+    return finding
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        "H4",
+        "Vladimir Davydov, 27 and 28 March 2018",
+        "growth is rare and bounded, since maps never shrink",
+        f"{TURNS:,} unmounts and mounts among {LIVE} that live, under every design with maps; ids given out in turn "
+        "beside.",
+        worded(growths_rule),
+        _h4,
+    ),
+    Claim(
+        "H9",
+        "Kirill Tkhai, 24 to 28 March 2018",
+        "the first series holds shrinker_rwsem only briefly",
+        f"One mount that makes the maps of {MEMCGS} memcgs grow, {REPEATS} times each under v1 and the others.",
+        worded(hold_rule),
+        _h9,
+    ),
+    Claim(
+        "H14",
+        "Vladimir Davydov, 27 and 28 March 2018",
+        "a mutex for the maps is needed anyway, to order css_online against their growth",
+        f"{GROWTHS} growths against {ONLINES:,} memcgs that come online, with the mutex and without.",
+        worded(mutex_rule),
+        _h14,
+    ),
+)

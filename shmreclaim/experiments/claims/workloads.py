@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from shmreclaim.workload.generators.script import Stage
-from shmreclaim.workload.ops import Gfp, Memory, Workload
+from shmreclaim.workload.ops import Gfp, Memory, Op, Workload, make_stream
 from shmreclaim.workload.shape import Shape
 
 SEED = 1
@@ -58,3 +58,76 @@ def registering_at_the_edge(
                     script.shrink_slab(groups[cpu], 0, script.below(13))
 
     return staged("registering at the edge", cpus, fill, pages=pages)
+
+
+# --- by hand: a row an operation ----------------------------------------------------------------------
+
+Row = tuple[int, ...]
+"""An operation, as workload/ops.py describes it."""
+
+
+def mount(handle: int, scan_ns: int = 0) -> Row:
+    """Mount a superblock whose scans sleep so long, or give up (-1)."""
+    return (0, Op.REGISTER, 0, handle, 0, scan_ns, 1)
+
+
+def umount(handle: int) -> Row:
+    """Unmount it."""
+    return (0, Op.UNREGISTER, 0, handle, 0, 0, 0)
+
+
+def mkdir(handle: int) -> Row:
+    """Bring a memcg online below the root."""
+    return (0, Op.MEMCG_ONLINE, handle, 0, 0, 0, 0)
+
+
+def rmdir(handle: int) -> Row:
+    """Take it offline."""
+    return (0, Op.MEMCG_OFFLINE, handle, 0, 0, 0, 0)
+
+
+def add(memcg: int, sb: int, count: int = 1, inodes: int = 0) -> Row:
+    """Make objects."""
+    return (0, Op.LRU_ADD, memcg, sb, 0, count, inodes)
+
+
+def delete(memcg: int, sb: int, count: int = 1, inodes: int = 0) -> Row:
+    """Delete objects."""
+    return (0, Op.LRU_DEL, memcg, sb, 0, count, inodes)
+
+
+def touch(memcg: int, sb: int, count: int = 1) -> Row:
+    """Use objects."""
+    return (0, Op.TOUCH, memcg, sb, 0, count, 0)
+
+
+def cache(memcg: int, pages: int) -> Row:
+    """Read pages into the page cache."""
+    return (0, Op.CACHE_PAGES, memcg, 0, 0, pages, Gfp.KERNEL)
+
+
+def shrink(memcg: int, priority: int = 0, without: int = 0) -> Row:
+    """Run a pass over a memcg, with GFP_KERNEL but for the bits `without`."""
+    return (0, Op.SHRINK_SLAB, memcg, 0, 0, without, priority)
+
+
+def idle(ms: float) -> Row:
+    """Sleep."""
+    return (0, Op.IDLE, 0, 0, 0, int(ms * 1e6), 0)
+
+
+def by_rows(name: str, setup: Sequence[Row], *streams: Sequence[Row], pages: int = 8192) -> Workload:
+    """Make a workload of these operations, a stream a CPU; room for all handles they name."""
+    rows = [*setup, *(row for stream in streams for row in stream)]
+    return Workload(
+        kind="claim",
+        name=name,
+        seed=SEED,
+        nodes=1,
+        memory=Memory(pages, pages * 16 // 1000, pages * 20 // 1000, pages * 24 // 1000),
+        n_memcgs=1 + max((row[2] for row in rows), default=0),
+        n_shrinkers=1 + max((row[3] for row in rows), default=0),
+        setup=make_stream(list(setup)),
+        streams=tuple(make_stream(list(stream)) for stream in streams),
+        parameters={"pages": pages},
+    )
