@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shmreclaim.result import Invariants, Machine, Record, Spread
+from shmreclaim.result import DesignFile, Invariants, Machine, Record, Spread
 
 DROP_PASSES_SCHEMA_VERSION = 1
 
@@ -94,6 +94,8 @@ class DropsResult(Record, frozen=True, kw_only=True):
     designs: dict[str, DesignPasses]
     sweep: list[DropsAtSize]
     """Smaller numbers of containers first; the last is what stands above. Empty where no sweep was asked for."""
+    design_files: dict[str, DesignFile]
+    """Of users' designs, by the name that stands in `designs`."""
 
     @property
     def at_size(self) -> DropsAtSize:

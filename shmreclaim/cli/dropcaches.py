@@ -27,9 +27,9 @@ def dropcaches(
         str | None,
         Option(
             metavar="NAMES",
-            help="Run only these designs, separated by commas (default: all). Example: --designs "
-            "no_map,no_map+lists_on_demand=1,v6_7, to see what the layout of the lists does. Without no_map there are "
-            "no ratios.",
+            help="Run only these designs, separated by commas: built-in ones, or files of your own (default: all "
+            "built-in ones). Example: --designs no_map,no_map+lists_on_demand=1,v6_7, to see what the layout of the "
+            "lists does. Without no_map there are no ratios.",
         ),
     ] = None,
     passes: Annotated[

@@ -16,7 +16,7 @@ from shmreclaim.drop_passes import BASELINE, DesignPasses, DropPass, DropsAtSize
 from shmreclaim.errors import SetupError
 from shmreclaim.experiments.compare import Progress, at_least_one, describe_machine, make_ready, positive
 from shmreclaim.plugins import Design, choose
-from shmreclaim.result import Invariants, LoggedOp, RunRecord, Spread
+from shmreclaim.result import DesignFile, Invariants, LoggedOp, RunRecord, Spread
 from shmreclaim.workload.drop_caches import drop_caches, expect_in_range
 from shmreclaim.workload.ops import Op
 
@@ -34,7 +34,7 @@ class DropOptions:
 
     containers: int = 1000
     designs: tuple[str, ...] = ()
-    """All where none is named."""
+    """Names of built-in designs and paths of users' files; all built-in ones where none is named."""
     passes: int = 5
     objects: int = 2
     """Dentries in each container, and as many inodes."""
@@ -67,8 +67,8 @@ def dropcaches(options: DropOptions, progress: Progress) -> DropsResult:
     Violations of invariants are in the result; a hang raises Inconclusive, too little shared memory SetupError.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    settings = settings_of(options)
     chosen = choose(options.designs)
+    settings = settings_of(options)
     _expect_room(options, settings)
     make_ready(chosen, progress)
     turns = _Turns(options, chosen, progress)
@@ -81,6 +81,9 @@ def dropcaches(options: DropOptions, progress: Progress) -> DropsResult:
         segment_bytes=found[-1].segment_bytes,
         designs=found[-1].designs,
         sweep=found if options.sweep else [],
+        design_files={
+            design.name: DesignFile(path=design.file, sha256=design.sha256) for design in chosen if design.path
+        },
     )
 
 

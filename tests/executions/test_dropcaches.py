@@ -2,9 +2,11 @@
 
 import json
 import signal
+from pathlib import Path
 
 import pytest
 
+import shmreclaim
 from shmreclaim.designs import NAMES
 from shmreclaim.errors import SetupError
 from shmreclaim.experiments import dropcaches as experiment
@@ -27,6 +29,9 @@ class Quiet:
         self.heard: list[str] = []
 
     def compiling(self, done: int, total: int) -> None:
+        """Not heard."""
+
+    def admitting(self, design: str, what: str) -> None:
         """Not heard."""
 
     def started(self, design: str, run: int, runs: int) -> None:
@@ -116,6 +121,15 @@ def test_a_sweep_measures_smaller_sizes_too() -> None:
     assert progress.heard[:3] == [
         f"{k} of 20: {name}, 2 containers" for k, name in ((1, "no_map"), (2, "v6_7"), (3, "no_map"))
     ]
+
+
+def test_a_users_design_is_measured_beside_the_built_in_ones() -> None:
+    """By its file, which the result names."""
+    example = Path(shmreclaim.__file__).parents[1] / "docs" / "examples" / "ids_under_map_mutex.py"
+    result = dropcaches(DropOptions(containers=12, designs=("davydov", str(example)), repeat=1), Quiet())
+    davydov, own = result.designs.values()
+    assert [each.shrinker_calls for each in own.passes] == [each.shrinker_calls for each in davydov.passes]
+    assert result.design_files["ids_under_map_mutex"].path == str(example)
 
 
 @pytest.mark.parametrize("room_mib", [64, 200])

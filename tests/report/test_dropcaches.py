@@ -63,6 +63,7 @@ def result_of(sizes: tuple[int, ...] = (4,), freed: int = 16, violations: tuple[
         version="0.1.0", started="2026-01-01T00:00:00+00:00", machine=make_result().machine,
         parameters=parameters | {"sweep": len(sizes) > 1, "timeout": 300.0},
         segment_bytes=found[-1].segment_bytes, designs=found[-1].designs, sweep=found if len(sizes) > 1 else [],
+        design_files={},
     )  # fmt: skip
 
 
@@ -131,6 +132,7 @@ def test_the_json_has_exactly_these_keys(sizes: tuple[int, ...]) -> None:
     tree = json.loads(encode(result_of(sizes)))
     assert list(tree) == [
         "schema_version", "version", "started", "parameters", "machine", "segment_bytes", "designs", "sweep",
+        "design_files",
     ]  # fmt: skip
     assert tree["schema_version"] == 1
     assert [size["containers"] for size in tree["sweep"]] == list(sizes if len(sizes) > 1 else ())
