@@ -10,7 +10,7 @@ from shmreclaim.experiments.claims.workloads import by_rows, mkdir, mount, regis
 
 SLEEPERS = ("davydov", "v4_19", "v5_13")
 """Designs that allocate with GFP_KERNEL while shrinker_rwsem is held for write."""
-RUNS, RUN_S, HANG_S = 2, 0.6, 2.0
+RUNS, RUN_S, HANG_S = 5, 0.6, 2.0
 
 
 def _sleeping_under_the_rwsem(lab: Lab) -> dict[str, list[Outcome]]:

@@ -11,19 +11,23 @@ from dataclasses import dataclass
 
 from shmreclaim.experiments.claims.claim import CANNOT_TELL, HOLDS, REFUTED, Claim, Finding, worded
 from shmreclaim.experiments.claims.lab import Lab
-from shmreclaim.experiments.claims.workloads import add, by_rows, cache, mkdir, mount
+from shmreclaim.experiments.claims.workloads import add, by_rows, cache, mkdir, mount, registering_at_the_edge
 from shmreclaim.workload.ops import Workload
 
-PAGES = 512
-HOLDERS = 4
-MOUNTS = 150
+PAGES, MEMCGS, HOLDERS = 16384, 20_000, 4
+"""So many memcgs that a growth of their maps takes more than what reclaim leaves free."""
+BEFORE, MOUNTS = 62, 40
+"""Mounts that are there; those that come are the third and later ones for which maps must grow."""
+LISTS = "+lists_on_demand=1"
+"""Every design makes lists on demand here, or arrays of that many would fill memory instead."""
 PERCENT = 1.0
 """Registrations that fail, of all, from which on they count as failing."""
-SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
+SHARES = (0.0, 0.5, 0.75, 0.9, 1.0)
 """Of memory that is slab; the rest is page cache."""
 TAKES_THE_LOCK = ("davydov", "v4_19", "v5_13")
-"""Designs that allocate while reclaim cannot have the lock of the shrinkers."""
-LEAVES_IT = ("tkhai_v1", "v6_4_srcu+srcu_gp_us=0", "v6_7")
+"""Designs that allocate ids, and the last two maps, while reclaim cannot have the lock of the shrinkers."""
+LEAVES_IT = ("tkhai_v1", "v6_7")
+"""Designs that allocate maps where it can."""
 PAGE_ONLY, NOTHING, FULL = "v4_19", "v4_19+ids_nowait", "v6_7"
 
 
@@ -44,18 +48,18 @@ class Tried:
 
 def full_of(slab: float) -> Workload:
     """Fill memory, `slab` of it with objects and the rest with page cache, and go on filling while mounts come."""
-    memcgs = [1 + k for k in range(HOLDERS)]
-    setup = [*(mkdir(k) for k in memcgs), *(mount(k) for k in range(HOLDERS))]
-    pages, objects = int(PAGES * (1 - slab)), int(PAGES * slab * 4096 / 192)
-    fill = [cache(k, pages // HOLDERS) for k in memcgs] if pages >= HOLDERS else []
-    fill += [add(k, k - 1, objects // HOLDERS) for k in memcgs] if objects >= HOLDERS else []
-    more = [cache(1, 1)] * 3 if slab < 0.5 else [add(1, 0, 24)] * 3
-    rows = [row for k in range(MOUNTS) for row in (*more, mount(HOLDERS + k))]
-    return by_rows(f"memory full, {slab:.0%} slab", [*setup, *fill], rows, pages=PAGES)
+    room = PAGES - int(0.4 * MEMCGS) - 200  # what memcgs take, and what stays free
+    pages, objects = int(room * (1 - slab)), int(room * slab * 4096 / 192)
+    fill = [cache(1 + k % HOLDERS, 64) for k in range(pages // 64)]
+    fill += [add(1 + k % HOLDERS, k % HOLDERS, 512) for k in range(objects // 512)]
+    more = [cache(1, 14)] * 2 if slab < 0.5 else [add(1 + k, k, 300) for k in range(2)]
+    setup = [*(mkdir(1 + k) for k in range(MEMCGS)), *(mount(k) for k in range(BEFORE)), *fill, *more * 20]
+    rows = [row for k in range(MOUNTS) for row in (*more, mount(BEFORE + k))]
+    return by_rows(f"memory full, {slab:.0%} slab", setup, rows, pages=PAGES)
 
 
 def _try(lab: Lab, design: str, slab: float) -> Tried:
-    (record,) = lab.records(design, full_of(slab))
+    (record,) = lab.records(design + LISTS, full_of(slab))
     registered = record.ops["register"]
     failed = sum(registered.failed.values())
     return Tried(failed, failed + registered.count, record.events["id_nodes"])
@@ -63,7 +67,7 @@ def _try(lab: Lab, design: str, slab: float) -> Tried:
 
 def sweep(lab: Lab) -> dict[str, dict[float, Tried]]:
     """Try every design with every share of slab; shared by H5 to H7 and H16."""
-    designs = ("no_map", "tkhai_v1", *TAKES_THE_LOCK, *LEAVES_IT[1:])
+    designs = ("tkhai_v1", *TAKES_THE_LOCK, "v6_7")
     return {design: {slab: _try(lab, design, slab) for slab in SHARES} for design in designs}
 
 
@@ -117,8 +121,8 @@ def slab_rule(found: Mapping[str, Mapping[float, Tried]]) -> Finding:
     holders = max(found[design][1.0].percent for design in TAKES_THE_LOCK)
     others = max(found[design][1.0].percent for design in LEAVES_IT)
     why = (
-        f"in page cache {in_cache:.3g} % failed at most; in slab {holders:.3g} % where reclaim cannot have the lock and "
-        f"{others:.3g} % at most where it can"
+        f"in page cache {in_cache:.3g} % failed at most; in slab {holders:.3g} % where reclaim cannot have the lock "
+        f"and {others:.3g} % at most where it can"
     )
     expected = in_cache == 0 and holders > PERCENT >= others
     return Finding(HOLDS if expected else REFUTED, why, _table(found))
@@ -137,8 +141,8 @@ PLAUSIBLE = 0.9
 def loss_rule(found: Mapping[str, Mapping[float, Tried]]) -> Finding:
     """Holds if up to 90 % of slab registration fails no more often where reclaim of slab is lost than where it is not.
 
-    It is lost under v4_19, which allocates under the lock; not under tkhai_v1 and v6_7. Refuted if at a share up to that
-    more than 1 % fail under v4_19, and fewer under both others.
+    It is lost under v4_19, which allocates under the lock; not under tkhai_v1 and v6_7. Refuted if at a share up to
+    that more than 1 % fail under v4_19, and fewer under both others.
     """
     shares = [slab for slab in found[PAGE_ONLY] if slab <= PLAUSIBLE]
     most = {slab: found[PAGE_ONLY][slab].percent for slab in shares}
@@ -153,33 +157,35 @@ def _h5(lab: Lab) -> Finding:
 
 
 def insertion_rule(kinds: Mapping[str, Tried]) -> Finding:
-    """Holds if ids that need a page get one by reclaim, where they would not without, and few need one.
+    """Holds if ids that need a page get one by reclaim, where some would not without.
 
-    `kinds` are mounts in memory full of page cache, by the reclaim that the insertion may enter: "full", "pages only"
-    and "none". Few is one in 32; 63 of 64 ids need no node. Holds if none fails with either kind of reclaim and some
-    fail without any. Refuted if some fail though page cache could be reclaimed; where none fails without reclaim
-    either, the insertion was not pressed.
+    `kinds` are mounts whose id needs a node while memory is full of page cache, by the reclaim that the insertion may
+    enter: "full", "pages only" and "none". Refuted if some fail though page cache could be reclaimed; where none fails
+    without reclaim either, the insertion was not pressed.
     """
     table = {kind: {"tried": t.tried, "failed": t.failed, "nodes": t.nodes} for kind, t in kinds.items()}
+    why = ", ".join(f"{t.failed:,} of {t.tried:,} failed with {kind}" for kind, t in kinds.items())
     figures: dict[str, object] = {"by reclaim": table}
-    needed = kinds["pages only"].nodes / kinds["pages only"].tried
-    why = (
-        f"{kinds['full'].failed} failed with full reclaim, {kinds['pages only'].failed} with page cache only, "
-        f"{kinds['none'].failed} of {kinds['none'].tried} with none; {needed:.3f} nodes an insertion"
-    )
     if kinds["pages only"].failed or kinds["full"].failed:
         return Finding(REFUTED, why, figures)
-    return Finding(HOLDS if kinds["none"].failed and needed < 1 / 32 else CANNOT_TELL, why, figures)
+    return Finding(HOLDS if kinds["none"].failed else CANNOT_TELL, why, figures)
+
+
+def _at_the_edge(lab: Lab, design: str) -> Tried:
+    records = lab.records(design, registering_at_the_edge(pages=1024), repeat=2)
+    failed = sum(sum(record.ops["register"].failed.values()) for record in records)
+    done = sum(record.ops["register"].count for record in records)
+    return Tried(failed, failed + done, sum(record.events["id_nodes"] for record in records))
 
 
 def _h8(lab: Lab) -> Finding:
     designs = {"full": FULL, "pages only": PAGE_ONLY, "none": NOTHING}
-    return insertion_rule({kind: _try(lab, design, 0.0) for kind, design in designs.items()})
+    return insertion_rule({kind: _at_the_edge(lab, design) for kind, design in designs.items()})
 
 
 _SWEEP = (
-    f"Memory of {PAGES} pages, full, {', '.join(f'{share:.0%}' for share in SHARES)} of it slab and the rest page "
-    f"cache; {MOUNTS} mounts come while it is kept full. All designs."
+    f"Memory of {PAGES:,} pages and {MEMCGS:,} memcgs, full, {', '.join(f'{share:.0%}' for share in SHARES)} of it "
+    f"slab and the rest page cache; {MOUNTS} mounts come while it is kept full, and maps must grow. v1 to 5.13, and 6.7."
 )
 
 CLAIMS: tuple[Claim, ...] = (
@@ -211,7 +217,8 @@ CLAIMS: tuple[Claim, ...] = (
         "H8",
         "Kirill Tkhai, 24 to 28 March 2018",
         "an insertion into the IDR may need a page, and gets it after a quick reclaim if reclaim is allowed",
-        f"{MOUNTS} mounts in memory full of page cache: v6_7 (full reclaim), v4_19 (page cache only), v4_19+ids_nowait.",
+        "Mounts whose ids each need a node, in memory full of page cache: v6_7 (full reclaim), v4_19 (page cache only), "
+        "v4_19+ids_nowait (none).",
         worded(insertion_rule),
         _h8,
     ),
