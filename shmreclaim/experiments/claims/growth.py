@@ -69,6 +69,9 @@ def _h4(lab: Lab) -> Finding:
 # --- H9 ----------------------------------------------------------------------------------------------
 
 MEMCGS, REPEATS = 600, 4
+FULL, QUIET = 64, 40
+"""Mounts that fill maps to the last bit; the one after these makes room for QUIET more under every design."""
+OF_DESIGNS = ("shrinker_rwsem", "shrinker_mutex", "bitmap_rwsem", "map_mutex")
 
 
 def _one_growth(memcgs: int) -> Workload:
@@ -112,6 +115,18 @@ def growth_holds(lab: Lab) -> dict[str, list[tuple[int, int, int]]]:
     """What each run of one growth did with shrinker_rwsem; shared by H9, H10 and H15."""
     records = lab.measure(("tkhai_v1", "davydov", "v4_19", "v5_13"), _one_growth(MEMCGS), repeat=REPEATS)
     return {design: [_holds(record) for record in runs] for design, runs in records.items()}
+
+
+def quiet_mounts(lab: Lab) -> dict[str, dict[str, float]]:
+    """How often a mount takes which lock of the design for write where nothing grows; shared by H10 and H15."""
+    setup = [mkdir(1), *(mount(k) for k in range(FULL + 1))]
+    work = by_rows("mounts without growth", setup, [mount(FULL + 1 + k) for k in range(QUIET)])
+    found = {}
+    for design in ("tkhai_v1", "davydov", "v4_19", "v5_13", "v6_7"):
+        (record,) = lab.records(design, work)
+        taken = {name: uses["write"].acquisitions for name, uses in record.locks.items() if name in OF_DESIGNS}
+        found[design] = {name: count / QUIET for name, count in taken.items() if count}
+    return found
 
 
 def _h9(lab: Lab) -> Finding:
