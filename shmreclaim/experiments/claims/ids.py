@@ -180,30 +180,28 @@ def exhausted() -> Workload:
     return by_rows("memory exhausted", [holder, fill], [], rows, pages=FULL_PAGES)
 
 
-def retry_rule(posted: Sequence[Outcome], looked_at: Sequence[Outcome], retries: Mapping[int, float]) -> Finding:
+def retry_rule(
+    posted: Sequence[Sequence[str] | None], failed: Sequence[int | None], retries: Mapping[int, float]
+) -> Finding:
     """Refuted if with memory exhausted a registration retries without end where the preload's result is ignored.
 
-    As posted it is ignored, `posted`; where it is `looked_at`, the same runs must end and some mounts fail, or memory
-    was not exhausted. Holds if those as posted end too. `retries` per allocation, by CPUs, are with memory to spare.
+    As posted it is ignored: `posted` has who works without end in each run, None where it ended. Where it is looked at,
+    `failed` has how many mounts failed; none may hang (None), and some must fail, or memory was not exhausted. Holds if
+    those as posted end too. `retries` per allocation, by CPUs, are with memory to spare.
     """
-    endless = [line for outcome in posted for line in outcome.livelock]
-    failed = [sum(o.record.ops["register"].failed.values()) if o.record else 0 for o in looked_at]
+    hung = [lines for lines in posted if lines is not None]
     figures: dict[str, object] = {
-        "retries an allocation, by CPUs": {
-            f"{cpus} CPUs" if cpus > 1 else "1 CPU": {"retries": value} for cpus, value in retries.items()
-        },
-        "as posted": endless or "ended",
-        "where the result is looked at, mounts that failed": sum(failed),
+        "retries an allocation": {f"{n} CPU{'s'[: n > 1]}": {"retries": each} for n, each in retries.items()},
+        "as posted": [line for lines in hung for line in lines] or "ended",
     }
     why = (
-        f"memory exhausted: as posted {sum(o.hung for o in posted)} of {len(posted)} runs did not end, with the result "
-        f"looked at {sum(failed)} mounts failed; else {max(retries.values()):.3g} retries an allocation at most"
+        f"memory exhausted: as posted {len(hung)} of {len(posted)} runs did not end, with the result looked at "
+        f"{sum(each or 0 for each in failed)} mounts failed; else {max(retries.values()):.3g} retries an allocation "
+        "at most"
     )
-    if any(outcome.hung for outcome in looked_at) or not all(failed):
+    if not all(failed) or not all(hung):
         return Finding(CANNOT_TELL, why, figures)
-    if any(outcome.hung for outcome in posted):
-        return Finding(REFUTED if endless else CANNOT_TELL, why, figures)
-    return Finding(HOLDS, why, figures)
+    return Finding(REFUTED if hung else HOLDS, why, figures)
 
 
 def _retries(lab: Lab, cpus: int) -> float:
@@ -213,8 +211,12 @@ def _retries(lab: Lab, cpus: int) -> float:
 
 def _h13(lab: Lab) -> Finding:
     work = exhausted()
-    posted, looked_at = (lab.run(design, work, timeout=HANG_S) for design in (AS_POSTED, LOOKED_AT))
-    return retry_rule(posted, looked_at, {cpus: _retries(lab, cpus) for cpus in ON_CPUS})
+    posted = [o.livelock if o.hung else None for o in lab.run(AS_POSTED, work, timeout=HANG_S)]
+    failed = [
+        sum(o.record.ops["register"].failed.values()) if o.record else None
+        for o in lab.run(LOOKED_AT, work, timeout=HANG_S)
+    ]
+    return retry_rule(posted, failed, {cpus: _retries(lab, cpus) for cpus in ON_CPUS})
 
 
 # --- H15 ---------------------------------------------------------------------------------------------

@@ -73,10 +73,12 @@ def mount_and_leave(mem: Any, cpu: int, room: int, away: int, gone: int) -> int:
 class Registry:
     """A kernel of one CPU in this process, some of whose shrinkers are registered; close it."""
 
-    def __init__(self, variant: str, away: Sequence[int], plan: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self, variant: str, away: Sequence[int], plan: Sequence[tuple[int, int]], pages: int = 2048 + 2 * ROOM
+    ) -> None:
         """Boot it, mount ROOM superblocks, unregister those `away`, and keep a plan of steps."""
         self.variant = parse_variant(variant)
-        machine = Machine(1, 1, 2048 + 2 * ROOM, 16, 20, 24, 1, 1, ROOM, extra_words=3 * len(plan) + 2 * ROOM)
+        machine = Machine(1, 1, pages, 16, 20, 24, 1, 1, ROOM, extra_words=3 * len(plan) + 2 * ROOM)
         self.arena = Arena.create(machine.words())
         self.arena.remove()  # its name: the memory goes with this process
         (self.cpu,) = boot(self.arena, machine)
@@ -87,6 +89,7 @@ class Registry:
         self.bind()
         init_design(self.arena, self.variant, self.cpu)
         if mount_and_leave(self.arena.address, self.cpu, ROOM, gone, len(away)):
+            self.arena.close()
             raise CannotTell(f"{variant}: {ROOM} mounts did not fit into memory")
 
     def bind(self) -> None:
