@@ -185,7 +185,7 @@ def _h8(lab: Lab) -> Finding:
 
 _SWEEP = (
     f"Memory of {PAGES:,} pages and {MEMCGS:,} memcgs, full, {', '.join(f'{share:.0%}' for share in SHARES)} of it "
-    f"slab and the rest page cache; {MOUNTS} mounts come while it is kept full, and maps must grow. v1 to 5.13, and 6.7."
+    f"slab and the rest page cache; {MOUNTS} mounts come while it is kept full, and maps must grow."
 )
 
 CLAIMS: tuple[Claim, ...] = (
@@ -217,8 +217,8 @@ CLAIMS: tuple[Claim, ...] = (
         "H8",
         "Kirill Tkhai, 24 to 28 March 2018",
         "an insertion into the IDR may need a page, and gets it after a quick reclaim if reclaim is allowed",
-        "Mounts whose ids each need a node, in memory full of page cache: v6_7 (full reclaim), v4_19 (page cache only), "
-        "v4_19+ids_nowait (none).",
+        "Mounts whose ids each need a node, in memory full of page cache: v6_7 (full reclaim), v4_19 (page cache "
+        "only), v4_19+ids_nowait (none).",
         worded(insertion_rule),
         _h8,
     ),
