@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from shmreclaim.experiments.claims.claim import CANNOT_TELL, HOLDS, REFUTED, Claim, Finding, worded
 from shmreclaim.experiments.claims.lab import Lab, Outcome
 from shmreclaim.experiments.claims.workloads import by_rows, mkdir, mount, registering_at_the_edge
+from shmreclaim.result import RunRecord
 
 SLEEPERS = ("davydov", "v4_19", "v5_13")
 """Designs that allocate with GFP_KERNEL while shrinker_rwsem is held for write."""
@@ -88,27 +89,29 @@ def _h2(lab: Lab) -> Finding:
 # --- H3 ----------------------------------------------------------------------------------------------
 
 
-def skipping_rule(skipped: Mapping[str, int], pages: Mapping[str, int], failed: Mapping[str, int]) -> Finding:
-    """Holds if reclaim under the lock frees page cache though slab is skipped, and no registration fails for it.
+def skipping_rule(skipped: Mapping[str, int], pages: Mapping[str, int], failed: Mapping[str, float]) -> Finding:
+    """Holds if reclaim under the lock frees page cache though slab is skipped, and registrations do not fail for it.
 
     By design: passes over slab that were `skipped` because the lock was taken, `pages` that reclaims entered under the
-    lock freed all the same, registrations that `failed`. Refuted if one frees nothing there, or registrations fail;
-    where no pass was skipped, nothing can be told.
+    lock freed all the same, registrations that `failed`, in percent. Refuted if one frees nothing there, or more than
+    1 % fail; where no pass was skipped, nothing can be told. Other stalls are not looked for: on so few cores they
+    cannot be told from those of the scheduler.
     """
     table = {
-        design: {
-            "passes skipped": skipped[design],
-            "pages freed": pages[design],
-            "registrations failed": failed[design],
-        }
-        for design in skipped
+        d: {"passes skipped": skipped[d], "pages freed": pages[d], "registrations failed, %": round(failed[d], 3)}
+        for d in skipped
     }
     figures: dict[str, object] = {"by design": table}
-    least = min(pages.values())
-    why = f"reclaims under the lock freed {least:,} pages or more of page cache; {sum(failed.values()):,} mounts failed"
+    least, most = min(pages.values()), max(failed.values())
+    why = f"reclaims under the lock freed {least:,} pages or more of page cache; {most:.2g} % of mounts failed at most"
     if not all(skipped.values()):
         return Finding(CANNOT_TELL, f"no pass was skipped under a design; {why}", figures)
-    return Finding(HOLDS if least > 0 and not any(failed.values()) else REFUTED, why, figures)
+    return Finding(HOLDS if least > 0 and most <= 1 else REFUTED, why, figures)
+
+
+def _failed_percent(records: Sequence[RunRecord]) -> float:
+    failed = sum(sum(record.ops["register"].failed.values()) for record in records)
+    return 100 * failed / max(1, failed + sum(record.ops["register"].count for record in records))
 
 
 def _h3(lab: Lab) -> Finding:
@@ -118,7 +121,7 @@ def _h3(lab: Lab) -> Finding:
     return skipping_rule(
         {design: sum(r.reclaim.trylock_failed for r in each) for design, each in records.items()},
         {design: freed // 64 for design, freed in lines.items()},
-        {design: sum(sum(r.ops["register"].failed.values()) for r in each) for design, each in records.items()},
+        {design: _failed_percent(each) for design, each in records.items()},
     )
 
 
