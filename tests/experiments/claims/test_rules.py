@@ -42,7 +42,7 @@ def test_H1_is_judged_by_hangs_where_reclaim_was_entered() -> None:
 
 def test_H2_is_judged_by_deadlocks_that_the_experiment_can_see() -> None:
     """Those of the designs decide, if the ways that must deadlock did."""
-    assert deadlock_rule([ENDED], [STUCK], [STUCK], 5).verdict == REFUTED
+    assert deadlock_rule([ENDED], [ENDED, STUCK], [STUCK], 5).verdict == REFUTED
     assert deadlock_rule([ENDED, STUCK], [STUCK], [STUCK], 5).verdict == HOLDS
     assert deadlock_rule([ENDED], [ENDED], [STUCK], 5).verdict == CANNOT_TELL
     assert deadlock_rule([ENDED], [STUCK], [SLOW], 5).verdict == CANNOT_TELL
