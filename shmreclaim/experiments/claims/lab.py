@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from shmreclaim.executions import native
 from shmreclaim.executions.stall import Hung, Standing
 from shmreclaim.experiments.claims.claim import CannotTell
 from shmreclaim.machine.process import cores
-from shmreclaim.result import RunRecord
-from shmreclaim.workload.ops import Workload
+from shmreclaim.result import LoggedOp, RunRecord
+from shmreclaim.workload.ops import Op, Workload
 
 TIMEOUT_S = 15.0
 """A run of claims takes about a second; one that takes so much longer hangs."""
@@ -148,6 +148,11 @@ class Lab:
         outcomes = self.turns(designs, workload, repeat=repeat, seconds=seconds)
         return {design: sound(runs) for design, runs in outcomes.items()}
 
+    def logged(self, design: str, workload: Workload, *ops: Op) -> RunRecord:
+        """As `records`, of one run that writes each of such operations down by itself."""
+        (record,) = sound([self._one(design, workload, native.RunSettings(timeout=TIMEOUT_S, log_ops=ops))])
+        return record
+
     def once(self, make: Callable[[Lab], T]) -> T:
         """What `make(lab)` gives, made the first time that any claim asks for it."""
         if make not in self._made:
@@ -167,6 +172,25 @@ def sound(outcomes: Iterable[Outcome]) -> list[RunRecord]:
             raise CannotTell(f"{outcome.design} broke an invariant, so its figures mean nothing: {outcome.broken[0]}")
         records.append(outcome.record)
     return records
+
+
+class Span(NamedTuple):
+    """An operation of a run's log, from when to when on the clock of all CPUs, in ms."""
+
+    began: float
+    ended: float
+    events: dict[str, int]
+
+
+def spans(record: RunRecord, op: Op, cpu: int) -> list[Span]:
+    """Give the logged operations of a kind that a CPU did, in their order."""
+    started = {worker.cpu: worker.started_ns for worker in record.workers}
+    return [_span(each, started[cpu]) for each in record.log if (each.op, each.cpu) == (op.label, cpu)]
+
+
+def _span(logged: LoggedOp, started: int) -> Span:
+    began = started + logged.at_ns
+    return Span(began / 1e6, (began + logged.ns) / 1e6, logged.events)
 
 
 # --- what rules are made of --------------------------------------------------------------------------
