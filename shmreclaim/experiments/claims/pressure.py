@@ -157,18 +157,22 @@ def _h5(lab: Lab) -> Finding:
 
 
 def insertion_rule(kinds: Mapping[str, Tried]) -> Finding:
-    """Holds if ids that need a page get one by reclaim, where some would not without.
+    """Holds if ids that need a page get one by reclaim, where more would fail without.
 
     `kinds` are mounts whose id needs a node while memory is full of page cache, by the reclaim that the insertion may
-    enter: "full", "pages only" and "none". Refuted if some fail though page cache could be reclaimed; where none fails
-    without reclaim either, the insertion was not pressed.
+    enter: "full", "pages only" and "none". Holds if with either kind of reclaim at most a third as many fail, of a
+    hundred, as without. Refuted if with page cache only as many fail as without. Anything between, or none failing
+    without, cannot be told: then the insertion was not pressed.
     """
     table = {kind: {"tried": t.tried, "failed": t.failed, "nodes": t.nodes} for kind, t in kinds.items()}
     why = ", ".join(f"{t.failed:,} of {t.tried:,} failed with {kind}" for kind, t in kinds.items())
     figures: dict[str, object] = {"by reclaim": table}
-    if kinds["pages only"].failed or kinds["full"].failed:
+    without, reclaimed = kinds["none"].percent, max(kinds["pages only"].percent, kinds["full"].percent)
+    if without == 0:
+        return Finding(CANNOT_TELL, why, figures)
+    if kinds["pages only"].percent >= without:
         return Finding(REFUTED, why, figures)
-    return Finding(HOLDS if kinds["none"].failed else CANNOT_TELL, why, figures)
+    return Finding(HOLDS if reclaimed <= without / 3 else CANNOT_TELL, why, figures)
 
 
 def _at_the_edge(lab: Lab, design: str) -> Tried:

@@ -77,13 +77,15 @@ def test_H5_to_H7_are_judged_by_where_registrations_fail() -> None:
 
 
 def test_H8_is_judged_by_what_fails_with_each_kind_of_reclaim() -> None:
-    """None with, some without."""
+    """Far fewer with than without."""
 
     def kinds(full: int, pages: int, none: int) -> dict[str, Tried]:
         return {"full": Tried(full, 100), "pages only": Tried(pages, 100), "none": Tried(none, 100)}
 
     assert insertion_rule(kinds(0, 0, 7)).verdict == HOLDS
-    assert insertion_rule(kinds(0, 1, 7)).verdict == REFUTED
+    assert insertion_rule(kinds(1, 2, 7)).verdict == HOLDS
+    assert insertion_rule(kinds(0, 8, 7)).verdict == REFUTED
+    assert insertion_rule(kinds(0, 4, 7)).verdict == CANNOT_TELL
     assert insertion_rule(kinds(0, 0, 0)).verdict == CANNOT_TELL
 
 
