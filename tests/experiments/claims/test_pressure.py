@@ -1,0 +1,157 @@
+"""H5 to H8: every verdict of their rules, and what memory does to mounts in runs."""
+
+import pytest
+
+from shmreclaim.experiments.claims.claim import CANNOT_TELL, HOLDS, REFUTED
+from shmreclaim.experiments.claims.pressure import (
+    GROW,
+    LEAVES_IT,
+    NOTHING,
+    PAGE_ONLY,
+    PAGES,
+    SHARES,
+    STAY,
+    TAKES_THE_LOCK,
+    Sweep,
+    Tried,
+    at_the_edge,
+    growing,
+    insertion_rule,
+    loss_rule,
+    mounts_that_stay,
+    page_cache_rule,
+    slab_rule,
+    threshold,
+    tried,
+)
+from tests.experiments.claims.silent import lab
+
+SLAB = {"davydov": {1.0: 3}, "v4_19": {1.0: 2}, "v5_13": {1.0: 9}}
+"""Failures as they were foretold: in slab, under the designs that allocate under the lock."""
+
+
+def ids(failing: dict[str, dict[float, int]], idle: tuple[str, ...] = ()) -> Sweep:
+    """A sweep of 1000 mounts each, of which so many failed; `idle` designs entered no reclaim under the lock."""
+    return {
+        design: {share: one(failing.get(design, {}).get(share, 0), design, idle) for share in SHARES}
+        for design in (*TAKES_THE_LOCK, *LEAVES_IT)
+    }
+
+
+def maps(failing: dict[str, dict[float, int]] | None = None, idle: tuple[str, ...] = ()) -> Sweep:
+    """The same of maps that grow."""
+    lost = failing or {}
+    return {d: {share: one(lost.get(d, {}).get(share, 0), d, idle) for share in SHARES} for d in GROW}
+
+
+def one(failed: int, design: str, idle: tuple[str, ...] = ()) -> Tried:
+    """So many of 1000 mounts."""
+    return Tried((failed,), (1000,), reclaims=5 if design in TAKES_THE_LOCK and design not in idle else 0)
+
+
+def test_the_threshold_is_the_first_share_with_more_than_one_in_a_hundred() -> None:
+    """Ten in a thousand are not more; None where there is none."""
+    assert threshold(ids({"v5_13": {0.5: 10, 0.75: 11, 1.0: 500}})["v5_13"]) == 0.75
+    assert threshold(ids({})["v5_13"]) is None
+
+
+def test_H6_is_refuted_only_where_reclaim_was_entered_and_nothing_failed() -> None:
+    """In page cache; what fails in slab is another claim's."""
+    assert page_cache_rule(ids(SLAB), maps()).verdict == REFUTED
+    assert page_cache_rule(ids({"v4_19": {0.0: 11}}), maps()).verdict == HOLDS
+    assert page_cache_rule(ids({}), maps({"v5_13": {0.0: 11}})).verdict == HOLDS
+
+
+@pytest.mark.parametrize("design", TAKES_THE_LOCK)
+def test_H6_cannot_be_told_of_a_design_that_never_reclaimed_under_the_lock(design: str) -> None:
+    """That no mount failed says nothing then."""
+    assert page_cache_rule(ids(SLAB, idle=(design,)), maps()).verdict == CANNOT_TELL
+
+
+def test_H6_cannot_be_told_of_few_failures_or_of_maps_that_were_not_pressed() -> None:
+    """Fewer than 1 %, but some."""
+    assert page_cache_rule(ids({"v4_19": {0.0: 1}}), maps()).verdict == CANNOT_TELL
+    assert page_cache_rule(ids({}), maps(idle=("v5_13",))).verdict == CANNOT_TELL
+
+
+def test_H7_is_judged_by_where_and_under_whom_mounts_fail() -> None:
+    """In page cache, in slab; where reclaim can have the lock and where it cannot."""
+    assert slab_rule(ids(SLAB), maps({"v5_13": {1.0: 100}})).verdict == HOLDS
+    assert slab_rule(ids(SLAB | {"v4_19": {0.0: 1, 1.0: 2}}), maps()).verdict == REFUTED
+    assert slab_rule(ids(SLAB | {"v4_19": {}}), maps()).verdict == REFUTED  # pressed, and none failed
+    assert slab_rule(ids(SLAB | {"v4_19": {}}, idle=("v4_19",)), maps()).verdict == CANNOT_TELL
+    assert slab_rule(ids(SLAB | {"tkhai_v1": {0.5: 1}}), maps()).verdict == CANNOT_TELL
+    assert slab_rule(ids(SLAB), maps({"v6_7": {1.0: 1}})).verdict == CANNOT_TELL
+
+
+def crowd(idle: tuple[str, ...] = (), **failed: tuple[int, ...]) -> dict[str, Tried]:
+    """Two runs of 1000 mounts where two CPUs mount."""
+    return {
+        d: Tried(failed.get(d, (0, 0)), (1000, 1000), reclaims=0 if d in LEAVES_IT or d in idle else 5)
+        for d in (*TAKES_THE_LOCK, *LEAVES_IT)
+    }
+
+
+def test_H5_is_judged_by_failures_that_are_more_in_every_run() -> None:
+    """More than under the worst design whose reclaim can have the lock."""
+    assert loss_rule(ids(SLAB), crowd(v4_19=(5, 9)), 1.0).verdict == HOLDS
+    assert loss_rule(ids(SLAB), crowd(v4_19=(30, 40)), 1.0).verdict == REFUTED
+    assert loss_rule(ids(SLAB), crowd(v4_19=(30, 0)), 1.0).verdict == CANNOT_TELL
+    assert loss_rule(ids(SLAB), crowd(v4_19=(30, 40), tkhai_v1=(35, 35)), 1.0).verdict == HOLDS
+    assert loss_rule(ids({"davydov": {0.25: 30}}), crowd(), 1.0).verdict == REFUTED
+
+
+def test_H5_counts_the_part_of_ids_that_need_a_node() -> None:
+    """The others allocate nothing under the lock."""
+    assert loss_rule(ids(SLAB), crowd(v4_19=(300, 400)), 1 / 64).verdict == HOLDS
+    assert loss_rule(ids(SLAB), crowd(v4_19=(700, 800)), 1 / 64).verdict == REFUTED
+
+
+def test_H5_leaves_out_shares_that_are_not_plausible_and_needs_reclaim_to_be_entered() -> None:
+    """More than half slab is no machine that somebody runs."""
+    assert loss_rule(ids({"v4_19": {0.75: 900, 1.0: 900}}), crowd(), 1.0).verdict == HOLDS
+    idle = ("davydov",)
+    assert loss_rule(ids(SLAB, idle=idle), crowd(idle), 1.0).verdict == CANNOT_TELL
+
+
+def test_H8_is_judged_by_what_fails_with_each_kind_of_reclaim() -> None:
+    """Far fewer with than without."""
+    stay = Tried((0,), (128,), nodes=2)
+
+    def verdict(full: int, pages: int, none: int) -> str:
+        kinds = {"full": full, "pages only": pages, "none": none}
+        return insertion_rule({kind: Tried((n,), (100,)) for kind, n in kinds.items()}, stay).verdict
+
+    assert verdict(0, 0, 7) == HOLDS
+    assert verdict(1, 2, 7) == HOLDS
+    assert verdict(0, 8, 7) == REFUTED
+    assert verdict(0, 4, 7) == CANNOT_TELL
+    assert verdict(0, 0, 0) == CANNOT_TELL
+
+
+# --- in runs ------------------------------------------------------------------------------------------
+
+
+def test_one_id_in_64_needs_a_node_and_64_nodes_one_above_them() -> None:
+    """One CPU, so that the count is exact."""
+    assert mounts_that_stay(lab()).nodes == -(-STAY // 64) + 1
+
+
+@pytest.mark.stress
+def test_without_reclaim_ids_fail_in_page_cache_and_with_it_they_do_not() -> None:
+    """The switch makes the loss that page cache alone prevents."""
+    records = lab().measure((PAGE_ONLY, NOTHING), at_the_edge(0.0), repeat=2, seconds=0.3)
+    found = {design: tried(each, PAGES) for design, each in records.items()}
+    assert found[PAGE_ONLY].reclaims > 0
+    assert sum(found[PAGE_ONLY].failed) == 0
+    assert sum(found[NOTHING].failed) > 0
+    assert found[NOTHING].reclaims == 0
+
+
+@pytest.mark.stress
+def test_in_slab_growth_under_the_lock_fails_and_growth_beside_it_does_not() -> None:
+    """The maps of 5.13 and 6.7 are of one size."""
+    found = {d: tried(lab().records(f"{d}+lists_on_demand=1", growing(1.0), repeat=2), 1) for d in GROW}
+    assert min(found["v5_13"].failed) > 0
+    assert found["v5_13"].reclaims > 0
+    assert sum(found["v6_7"].failed) == 0
