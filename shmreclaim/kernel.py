@@ -3,7 +3,8 @@
 `play` runs an op stream to its end; each operation is a function of its own below it, in the order of
 `workload.ops.Op`. A design comes in through the upcall table (`bind_design`), so this file is compiled once
 for all of them. An operation returns 0, a negative errno, or SKIPPED when what it names is not there (not
-registered because that failed, not online yet): skipped is counted, it is not a failure.
+registered because that failed, not online yet): skipped is counted, it is not a failure. Nor is what fails because
+the run is being stopped, which ends every wait for memory: it counts as skipped, too.
 
 Longer than a file should be: the operations belong side by side, and under them what plays them.
 
@@ -139,7 +140,7 @@ def play(mem: Any, cpu: int, ops: int, count: int, speed: int) -> int:
         if speed:
             planned = began + read_once(mem, op + OP.when) * 1000 // speed
             sleep_until(mem, planned)
-        _play_one(mem, cpu, op, planned)
+        play_one(mem, cpu, op, planned)
         k += 1
         write_once(mem, cpu + CPU.ops_done, k)
     _finish(mem, cpu)
@@ -149,7 +150,7 @@ def play(mem: Any, cpu: int, ops: int, count: int, speed: int) -> int:
 
 
 @compiled
-def _play_one(mem: Any, cpu: int, op: int, planned: int) -> int:
+def play_one(mem: Any, cpu: int, op: int, planned: int) -> int:
     """Play one operation and count how it went."""
     kind = read_once(mem, op + OP.op)
     since = clock_ns()
@@ -161,6 +162,8 @@ def _play_one(mem: Any, cpu: int, op: int, planned: int) -> int:
     outcome = _dispatch(mem, cpu, kind, op)
     if logged:
         log_end(mem, cpu)
+    if outcome < 0 and fatal_signal_pending(mem):
+        outcome = SKIPPED
     now = clock_ns()
     write_once(mem, cpu + CPU.op, -1)
     _count_outcome(mem, cpu, kind, outcome)

@@ -161,6 +161,11 @@ class Emulated:
             assert self.call(ops.play, self.cpus[cpu], self._rows, len(part), 0) == len(part)
         return [self.word(self.cpus[cpu] + CPU.events + event) for event in Event]
 
+    def play_one(self, row: Row, cpu: int = 0) -> None:
+        """Play one row, also where the run is being stopped."""
+        self._put([row])
+        self.call(ops.play_one, self.cpus[cpu], self._rows, 0)
+
     def _put(self, rows: list[Row]) -> None:
         """Write rows to where they are played."""
         words = self.arena.view(self._rows, len(rows) * ROW_WORDS)

@@ -129,6 +129,17 @@ def test_a_run_that_is_stopped_does_not_go_on_reclaiming(kernel: Emulated) -> No
     assert kernel.event(Event.DIRECT_RECLAIMS) == 0
 
 
+@pytest.mark.parametrize(("phase", "counted"), [(Phase.RUN, "failed_enomem"), (Phase.STOP, "skipped")])
+def test_an_operation_that_fails_because_the_run_ends_is_no_failure(
+    kernel: Emulated, phase: Phase, counted: str
+) -> None:
+    """It stopped waiting for memory; how a run that is ended in full memory came out would count one for each CPU."""
+    kernel.leave(0)
+    kernel.set_word(HEADER.phase, phase)
+    kernel.play_one(mount(1))
+    assert {name: n for name, n in kernel.outcomes(Op.REGISTER).items() if n} == {counted: 1}
+
+
 def test_reclaim_becomes_more_urgent_until_a_cluster_is_free(kernel: Emulated) -> None:
     """From priority 12 on: at 0 the objects of a small cache are scanned, at 12 they are only owed."""
     kernel.play([mkdir(1), mount(0), add(1, 0, 60)])
