@@ -156,9 +156,13 @@ def _clock_gettime(builder: ir.IRBuilder, clock: int) -> ir.Value:
 
 
 def _futex(builder: ir.IRBuilder, arguments: list[ir.Value]) -> ir.Value:
-    """syscall(SYS_futex, ...): its result, or -errno."""
+    return _syscall(builder, SYS_FUTEX, arguments)
+
+
+def _syscall(builder: ir.IRBuilder, number: int, arguments: list[ir.Value]) -> ir.Value:
+    """syscall(number, ...): its result, or -errno."""
     kind = ir.FunctionType(I64, [I64], var_arg=True)
-    result = builder.call(_extern(builder, "syscall", kind), [ir.Constant(I64, SYS_FUTEX), *arguments])
+    result = builder.call(_extern(builder, "syscall", kind), [ir.Constant(I64, number), *arguments])
     location = _extern(builder, "__errno_location", ir.FunctionType(I32.as_pointer(), []))
     failed = builder.icmp_signed("<", result, ir.Constant(I64, 0))
     outcome = cgutils.alloca_once_value(builder, result)
@@ -194,6 +198,35 @@ def _emit_futex_wake(builder: ir.IRBuilder, a: list[ir.Value]) -> ir.Value:
     tail = [ir.Constant(I64, 0), ir.Constant(I64, 0), ir.Constant(I32, 0)]
     word = _word(builder, a[0], a[1])
     return _futex(builder, [word, ir.Constant(I32, FUTEX_WAKE), builder.trunc(a[2], I32), *tail])
+
+
+SYS_FUTEX_WAITV = 449  # the same number on every machine
+FUTEX2_SIZE_U32 = 2
+FUTEX_WAITV_MAX = 128
+WAITER = ir.LiteralStructType([I64, I64, I32, I32])  # struct futex_waitv: value, address, flags, reserved
+
+
+def _emit_futex_wait_any(builder: ir.IRBuilder, a: list[ir.Value]) -> ir.Value:
+    """(mem, first of the pairs (word, value), how many, deadline in ns or 0 for none)."""
+    mem, pairs, count, deadline = a
+    waiters = cgutils.alloca_once(builder, ir.ArrayType(WAITER, FUTEX_WAITV_MAX))
+    with cgutils.for_range(builder, count) as loop:
+        at = builder.add(pairs, builder.shl(loop.index, ir.Constant(I64, 1)))
+        word = builder.load(_word(builder, mem, at))
+        value = builder.load(_word(builder, mem, builder.add(at, ir.Constant(I64, 1))))
+        low = builder.and_(value, ir.Constant(I64, 0xFFFFFFFF))
+        address = builder.ptrtoint(_word(builder, mem, word), I64)
+        fields = (low, address, ir.Constant(I32, FUTEX2_SIZE_U32), ir.Constant(I32, 0))
+        for k, field in enumerate(fields):
+            where = builder.gep(waiters, [ir.Constant(I32, 0), loop.index, ir.Constant(I32, k)])
+            builder.store(field, where)
+    pair = builder.ptrtoint(_timespec(builder, deadline), I64)
+    forever = builder.icmp_signed("==", deadline, ir.Constant(I64, 0))
+    timeout = builder.select(forever, ir.Constant(I64, 0), pair)
+    array = builder.ptrtoint(waiters, I64)
+    return _syscall(
+        builder, SYS_FUTEX_WAITV, [array, count, ir.Constant(I64, 0), timeout, ir.Constant(I64, time.CLOCK_MONOTONIC)]
+    )
 
 
 def _external(builder: ir.IRBuilder, name: str, kind: ir.Type) -> ir.Value:
@@ -247,5 +280,6 @@ clock = _define(0, _emit_clock)
 cpu_clock = _define(0, _emit_cpu_clock)
 sched_yield = _define(0, _emit_sched_yield)
 futex_wait = _define(4, _emit_futex_wait)
+futex_wait_any = _define(4, _emit_futex_wait_any)
 futex_wake = _define(3, _emit_futex_wake)
 call_slot = _define(7, _emit_call_slot)

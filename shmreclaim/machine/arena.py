@@ -7,11 +7,13 @@ the name carries the creator's pid and start time so that one left behind can be
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import mmap
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -61,6 +63,29 @@ class Arena:
         return arena
 
     @classmethod
+    def named(cls, name: str, words: int, fill: Callable[[Arena], object]) -> Arena:
+        """Attach to the segment of a name of the caller's own; make it, and let `fill` make what is in it, if need be.
+
+        Who makes it has a file lock meanwhile, and the others wait; where that one died half way, the next begins anew.
+        The segment stays until `unlink`. Raises SetupError as create and attach do.
+        """
+        name = f"{PREFIX}.{name}"
+        segment = _open(name, posix_ipc.O_CREAT)
+        try:
+            _refuse_strangers(name, segment.fd)
+            fcntl.flock(segment.fd, fcntl.LOCK_EX)  # given up when the descriptor is closed
+            if not _is_complete(segment.fd):
+                os.ftruncate(segment.fd, 0)
+                size = round_up(words * 8, mmap.PAGESIZE)
+                _reserve(segment.fd, size)
+                arena = cls(name, mmap.mmap(segment.fd, size), owner=False)
+                arena._write_header(size // 8, fill)
+                return arena
+        finally:
+            segment.close_fd()
+        return cls.attach(name)
+
+    @classmethod
     def private(cls, words: int) -> Arena:
         """Make a zeroed segment that no other process can attach and that goes with this one; it has no name."""
         size = round_up(words * 8, mmap.PAGESIZE)
@@ -76,8 +101,7 @@ class Arena:
         segment = _open(name, 0)
         try:
             status = os.fstat(segment.fd)
-            if status.st_uid != os.geteuid():
-                raise SetupError(f"segment {name} belongs to user {status.st_uid}, not to {os.geteuid()}")
+            _refuse_strangers(name, segment.fd)
             if status.st_size < HEADER.SIZE * 8:
                 raise SetupError(f"segment {name} has {status.st_size} bytes, less than its header's {HEADER.SIZE * 8}")
             mapping = mmap.mmap(segment.fd, status.st_size)
@@ -91,7 +115,7 @@ class Arena:
             raise
         return arena
 
-    def _write_header(self, nwords: int) -> None:
+    def _write_header(self, nwords: int, fill: Callable[[Arena], object] | None = None) -> None:
         pid = os.getpid()
         fields = {
             HEADER.version: VERSION, HEADER.layout_hash: layout_hash(), HEADER.boot_id: boot_id(),
@@ -100,6 +124,8 @@ class Arena:
         }  # fmt: skip
         for offset, value in fields.items():
             self.memory[offset] = value
+        if fill is not None:
+            fill(self)
         self.memory[HEADER.magic] = MAGIC  # last: a header with the magic is complete
 
     def _check_header(self, nwords: int) -> None:
@@ -135,6 +161,12 @@ class Arena:
             self.owner = False
             with contextlib.suppress(posix_ipc.ExistentialError):
                 posix_ipc.unlink_shared_memory("/" + self.name)
+
+    @staticmethod
+    def unlink(name: str) -> None:
+        """Remove the name of a segment made by `named`, if there is one; who has mapped it keeps the memory."""
+        with contextlib.suppress(posix_ipc.ExistentialError):
+            posix_ipc.unlink_shared_memory(f"/{PREFIX}.{name}")
 
     def close(self) -> None:
         """Unmap; the owner also removes the name. Twice is harmless."""
@@ -176,6 +208,18 @@ def _open(name: str, flags: int) -> posix_ipc.SharedMemory:
             f"cannot open the shared-memory segment {name}: {error}",
             cause=f"Usually {SHM} is not mounted, not writable, or the segment is another user's.",
         ) from None
+
+
+def _refuse_strangers(name: str, fd: int) -> None:
+    """Raise SetupError for another user's segment."""
+    owner = os.fstat(fd).st_uid
+    if owner != os.geteuid():
+        raise SetupError(f"segment {name} belongs to user {owner}, not to {os.geteuid()}")
+
+
+def _is_complete(fd: int) -> bool:
+    """Whether a segment was filled in to its end, as its first word says."""
+    return os.pread(fd, 8, 8 * HEADER.magic) == MAGIC.to_bytes(8, sys.byteorder)
 
 
 def _reserve(fd: int, size: int) -> None:

@@ -139,6 +139,12 @@ def fetch_and(mem: Any, i: int, value: int) -> int:
     return _exchange(mem, i, mem[i] & value)
 
 
+@operation(ll.read_modify_write("and", "release"))
+def fetch_and_release(mem: Any, i: int, value: int) -> int:
+    """mem[i] &= value; nothing before it moves after it."""
+    return _exchange(mem, i, mem[i] & value)
+
+
 @operation(ll.read_modify_write("and", "monotonic"))
 def fetch_and_relaxed(mem: Any, i: int, value: int) -> int:
     """mem[i] &= value; unordered."""

@@ -1,8 +1,8 @@
 """CPU slots: what one worker process (one CPU) owns in the segment.
 
 `cpu` in every algorithm is the offset of its slot, so what a CPU needs of itself is one load away.
-Only the owner writes its slot, except the wait_* fields (under the wait_lock of the lock waited for) and
-`wake` (whoever grants). Everybody may read: hang reports, `top` and recovery do.
+Only the owner writes its slot, except `wake` and `recovered` (whoever grants, under the wait_lock of the lock
+waited for) and `life` (the kernel). Everybody may read: hang reports, `top` and recovery do.
 
 Limits: MAX_CPUS slots, since a lock word names each of its readers by a bit of its own.
 """
@@ -17,11 +17,14 @@ from shmreclaim.machine.compile import compiled, out_of_line, plain
 from shmreclaim.machine.histogram import HISTOGRAM
 from shmreclaim.machine.layout import HEADER, Field, record
 
-MAX_CPUS = 54
-"""Reader bits of a 64-bit lock word beside 3 flags, the writer's number and the sign (see sync/rwsem.py)."""
+MAX_CPUS = 53
+"""Reader bits of a 64-bit lock word beside 4 flags, the writer's number and the sign (see sync/rwsem.py)."""
 
-READER_SHIFT = 9
-"""CPU n reads under a lock with bit n + 8 of its word."""
+READER_SHIFT = 10
+"""CPU n reads under a lock with bit n + 9 of its word."""
+
+LIFE_WORDS = 6
+"""Room for a pthread_mutex_t of any machine: 40 bytes on x86-64, 48 on aarch64."""
 
 MAX_HELD = 8
 MAX_KEPT_VIOLATIONS = 8
@@ -37,6 +40,8 @@ CPU = record(
     Field("id", "read-only after attach; 1 to MAX_CPUS, 0 is nobody"),
     Field("bit", "read-only after attach; this CPU's reader bit in a lock word"),
     Field("node", "read-only after attach; its NUMA node"),
+    Field("claim", "atomic; who has the slot of a task (machine/tasks.py), 0 for nobody"),
+    Field("lived", "its task; the claim under which it began to live here"),
     Field("pid", "read-only after attach"),
     Field("tid", "read-only after attach"),
     Field("start_time", "read-only after attach; with pid, who this is"),
@@ -62,11 +67,13 @@ CPU = record(
     Field("srcu", "as rcu, of the one SRCU domain", line=True),
     Field("srcu_nesting", "the owner", line=True),
     Field("wake", "atomic, futex: 0 while waiting", line=True),
-    Field("wait_next", "under the lock's wait_lock"),
-    Field("wait_prev", "under the lock's wait_lock"),
+    Field("ticket", "under the lock's wait_lock; its place in the queue, lowest first"),
     Field("wait_mode", "the owner, before it queues"),
     Field("wait_for", "the owner; what it waits for, 0 for nothing"),
     Field("wait_since", "the owner"),
+    Field("recovered", "the owner, or who grants it a share; 1: the lock it got last was left by a holder that died"),
+    Field("life", "its task's, and the kernel's when that ends (machine/life.py)", LIFE_WORDS, line=True),
+    Field("watch", "the owner; pairs (word, value) that it sleeps on", 2 * (MAX_CPUS + 1), line=True),
     Field("scratch", "the owner; what mm keeps of the reclaim it is in", 16, line=True),
     Field("held", "the owner; pairs (lock * 2 + mode, since)", MAX_HELD * 2, line=True),
     Field("nr_violations", "the owner", line=True),
@@ -149,6 +156,12 @@ def cpu_init(mem: Any, cpu: int, number: int, node: int) -> int:
     write_once(mem, cpu + CPU.node, node)
     write_once(mem, cpu + CPU.op, -1)
     return 0
+
+
+@compiled
+def slot_of(mem: Any, number: int) -> int:
+    """The slot of CPU `number`."""
+    return read_once(mem, HEADER.cpus) + (number - 1) * read_once(mem, HEADER.cpu_stride)
 
 
 @compiled

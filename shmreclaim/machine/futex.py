@@ -11,7 +11,7 @@ from shmreclaim.errors import InternalError
 from shmreclaim.machine import _intrinsics as ll
 from shmreclaim.machine.atomics import operation
 
-EPERM, EINTR, EAGAIN, ETIMEDOUT = 1, 4, 11, 110
+EPERM, EINTR, EAGAIN, ENOSYS, ETIMEDOUT = 1, 4, 11, 38, 110
 
 
 class LoneTaskError(InternalError):
@@ -30,6 +30,21 @@ def futex_wait(mem: Any, i: int, expected: int, deadline: int) -> int:
     if deadline:
         return -ETIMEDOUT
     raise LoneTaskError(f"a lone task would sleep for ever on word {i} (value {mem[i]})")
+
+
+@operation(ll.futex_wait_any)
+def futex_wait_any(mem: Any, pairs: int, count: int, deadline: int) -> int:
+    """Sleep while each of `count` words is what it is expected to be; the pairs (word, value) begin at mem[pairs].
+
+    Returns which of them woke it (or 0), -EAGAIN when one differed at once, -EINTR, -ETIMEDOUT, and -ENOSYS
+    before Linux 5.16. The values are 32 bits wide (futex_waitv(2)).
+    """
+    for k in range(count):
+        if (mem[mem[pairs + 2 * k]] ^ mem[pairs + 2 * k + 1]) & 0xFFFFFFFF:
+            return -EAGAIN
+    if deadline:
+        return -ETIMEDOUT
+    raise LoneTaskError(f"a lone task would sleep for ever on {count} words")
 
 
 @operation(ll.futex_wake)

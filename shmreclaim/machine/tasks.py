@@ -1,13 +1,25 @@
 """Tasks: threads of any process, each with a CPU slot of its own in the segments it uses.
 
-Model: none; the kernel has its tasks at hand. A thread claims a free slot at its first call and gives it back
-when it ends. A forked child is another task: it owns nothing that its parent's threads do.
+Model: none; the kernel has its tasks at hand. A thread claims a slot at its first call, begins a life there
+(machine/life.py), and gives the slot back when it ends, unless it holds a lock for ever. A forked child is another
+task: it owns nothing that its parent's threads do.
 
 Compiled code finds the slot of the calling thread in a small table that belongs to this process alone;
 whoever is not in it asks Tasks.slot().
 
-`held_depth` of a slot counts what its task holds or waits for, raised before and lowered after: the slot of a
-process that is gone is taken over only where it is 0.
+| claim | life | `lives` | meaning | left by |
+|---|---|---|---|---|
+| 0 | 0 | 0 | free | a thread that claims it |
+| c | 0 | any | claimed, or being given back: holds nothing | its thread: life and `lives`; claim := 0 |
+| c | alive | 1 | of a task | its thread: life := 0; the kernel, when that ends |
+| c | dead | 1 | of a task that ended with it | a thread that claims it, and begins a life of its own |
+
+A claim names the process that made it and the moment, so no two are alike, though pids are reused. A dead life is
+that of the task that claimed the slot only if `lived` says so: who claims it next has not begun to live yet.
+
+Who takes over the slot of a task that ended is that task to all others until it has disowned what that left
+behind (`disown`), lock by lock, before it touches any: half way it may die like its predecessor.
+
 Limits: as many tasks at a time as the segment has slots.
 
 P13  _free() releases a slot to whoever claims it next with _claim()
@@ -18,16 +30,30 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from shmreclaim.errors import SetupError
 from shmreclaim.machine.arena import Arena
-from shmreclaim.machine.atomics import cmpxchg_acquire, read_once, store_release, write_once
+from shmreclaim.machine.atomics import (
+    MAX_WORD,
+    clock_ns,
+    cmpxchg_acquire,
+    fetch_add_relaxed,
+    fetch_and_relaxed,
+    fetch_or_relaxed,
+    read_once,
+    store_release,
+    write_once,
+)
 from shmreclaim.machine.compile import compiled, plain
 from shmreclaim.machine.cpu import CPU, MAX_CPUS, CpuState, cpu_init
+from shmreclaim.machine.futex import futex_wake
 from shmreclaim.machine.layout import HEADER
+from shmreclaim.machine.life import begin_life, end_life, is_dead
 from shmreclaim.machine.process import is_alive, start_time
 
 SLOT_WORDS = CPU.lockstats
@@ -35,6 +61,11 @@ SLOT_WORDS = CPU.lockstats
 
 BUCKETS = 256
 """Threads that the table of a process finds at once: two that share a bucket take the longer way in turn."""
+
+PID_BITS = 23
+"""A pid is at most 2^22 (proc(5), pid_max)."""
+
+EVERYBODY = 1 << 30
 
 
 def _bucket(thread: int) -> int:
@@ -53,29 +84,51 @@ def find_slot(table: Any, thread: int) -> int:
 
 
 @compiled
-def _claim(mem: Any, slot: int, dead: int, pid: int) -> int:
-    """Make a slot that is free (`dead` is 0), or whose process is dead, ours; return whether."""
-    return 1 if cmpxchg_acquire(mem, slot + CPU.pid, dead, pid) == dead else 0  # P13: pairs with _free()
+def _claim(mem: Any, slot: int, before: int, claim: int) -> int:
+    """Make a slot that is free (0), or claimed by one that ended, ours; return whether."""
+    return 1 if cmpxchg_acquire(mem, slot + CPU.claim, before, claim) == before else 0  # P13: pairs with _free()
+
+
+@compiled
+def _join(mem: Any, slot: int) -> int:
+    """Show a life that just began to those who watch lives; a predecessor's end is no news any more."""
+    mask = 1 << read_once(mem, slot + CPU.id)
+    fetch_or_relaxed(mem, HEADER.lives, mask)
+    fetch_and_relaxed(mem, HEADER.announced, ~mask)
+    fetch_add_relaxed(mem, HEADER.lives_seq, 1)
+    return futex_wake(mem, HEADER.lives_seq, EVERYBODY)
+
+
+@compiled
+def _part(mem: Any, slot: int) -> int:
+    """Take a life that is about to end in order from those that are watched."""
+    return fetch_and_relaxed(mem, HEADER.lives, ~(1 << read_once(mem, slot + CPU.id)))
 
 
 @compiled
 def _free(mem: Any, slot: int) -> int:
     """Give a slot back."""
     write_once(mem, slot + CPU.state, CpuState.FREE)
-    return store_release(mem, slot + CPU.pid, 0)  # P13: pairs with _claim()
+    return store_release(mem, slot + CPU.claim, 0)  # P13: pairs with _claim()
 
 
 class Tasks:
     """The slots of one arena, as this process uses them."""
 
-    def __init__(self, arena: Arena) -> None:
-        """Take an arena into use; its creator may find it without slots and makes them."""
+    def __init__(self, arena: Arena, disown: Callable[[int, int], object], holds: Callable[[int, int], int]) -> None:
+        """Take an arena into use; its creator may find it without slots and makes them.
+
+        `disown(address, slot)` takes back what a predecessor in a slot left behind, `holds(address, slot)` says whether
+        its task holds anything: who makes locks knows where they are.
+        """
         self.arena = arena
         self.address = arena.address
         self.words = arena.words  # keeps the memory mapped, whoever closes the arena
         self.table = (ctypes.c_int64 * (2 * BUCKETS))()
         self.slots: dict[int, int] = {}
+        self.told: set[tuple[int, int]] = set()
         self.pid = os.getpid()
+        self._disown, self._holds = disown, holds
         if not self.words[HEADER.nr_cpus]:
             self._make_slots()
         self.every = self._find_slots()
@@ -103,29 +156,47 @@ class Tasks:
     def slot(self) -> int:
         """The slot of the calling thread, claimed now if it has none; raises SetupError if all are taken."""
         thread = threading.get_ident()
-        slot = self.slots.get(thread) or self._join(thread)
+        slot = self.slots.get(thread) or self._settle(thread)
         at = _bucket(thread)
-        self.table[at : at + 2] = [thread, slot]
+        self.table[at : at + 2] = [0, 0] if any(told == thread for told, _ in self.told) else [thread, slot]
         return slot
 
-    def _join(self, thread: int) -> int:
-        slot = next((s for s in self.every if _claim(self.address, s, 0, self.pid)), 0) or self._inherit()
+    def tell(self, thread: int, lock: int) -> None:
+        """Remember that a thread got a lock whose holder had died; until forget_told() it takes the longer way."""
+        self.told.add((thread, lock))
+        at = _bucket(thread)
+        self.table[at : at + 2] = [0, 0]
+
+    def forget_told(self, thread: int, lock: int) -> None:
+        """The thread gave that lock up."""
+        self.told.discard((thread, lock))
+
+    def _settle(self, thread: int) -> int:
+        """Claim a slot, a free one first, and begin to live there."""
+        claim = (clock_ns() << PID_BITS | self.pid) & MAX_WORD
+        slot = next((s for s in self.every if _claim(self.address, s, 0, claim)), 0) or self._inherit(claim)
+        left = is_dead(self.address, slot)
+        begin_life(self.address + 8 * (slot + CPU.life))
+        self.words[slot + CPU.lived] = claim
+        _join(self.address, slot)
+        if left:
+            self._disown(self.address, slot)
+        self.words[slot + CPU.pid] = self.pid
         self.words[slot + CPU.tid] = threading.get_native_id()
         self.words[slot + CPU.start_time] = start_time(self.pid)
-        self.words[slot + CPU.held_depth] = 0
+        self.words[slot + CPU.recovered] = 0
         self.words[slot + CPU.state] = CpuState.ATTACHED
         self.slots[thread] = slot
-        _farewell_of_this_thread().tasks.add(self)
+        _farewell_of_this_thread().slots[self] = slot
         return slot
 
-    def _inherit(self) -> int:
-        """Take the slot of a process that is gone and neither held nor awaited anything."""
+    def _inherit(self, claim: int) -> int:
+        """Claim the slot of a task that ended with it, or before it had begun to live there."""
         for slot in self.every:
-            pid, started = int(self.words[slot + CPU.pid]), int(self.words[slot + CPU.start_time])
-            if self.words[slot + CPU.state] != CpuState.ATTACHED:
-                started = start_time(pid) or -1  # claimed and not yet settled: dead only if nobody has that pid
-            idle = self.words[slot + CPU.held_depth] == 0
-            if idle and not is_alive(pid, started) and _claim(self.address, slot, pid, self.pid):
+            before = int(self.words[slot + CPU.claim])
+            pid = before & (1 << PID_BITS) - 1
+            ended = is_dead(self.address, slot) and self.words[slot + CPU.lived] == before
+            if (ended or not is_alive(pid, start_time(pid) or -1)) and _claim(self.address, slot, before, claim):
                 return slot
         raise SetupError(
             f"all {len(self.every)} task slots of segment {self.arena.name} are taken",
@@ -133,38 +204,46 @@ class Tasks:
             remedy="Use fewer threads at a time, or locks in several arenas.",
         )
 
-    def leave(self, thread: int) -> None:
-        """Give the slot of a thread that ends back, unless it holds a lock for ever."""
-        slot = self.slots.pop(thread, 0) if self.pid == os.getpid() else 0
-        if slot:
-            at = _bucket(thread)
+    def leave(self, thread: int, slot: int) -> None:
+        """Give the slot of a thread that ends back; if it still holds a lock, its end tells who waits for that."""
+        if self.slots.get(thread) != slot:
+            return  # a parent's, or long the slot of another thread of the same number
+        del self.slots[thread]
+        at = _bucket(thread)
+        if self.table[at] == thread:
             self.table[at : at + 2] = [0, 0]
-            if self.words[slot + CPU.held_depth] == 0:
-                _free(self.address, slot)
+        if thread == threading.get_ident() and not self._holds(self.address, slot):
+            _part(self.address, slot)
+            end_life(self.address + 8 * (slot + CPU.life))
+            _free(self.address, slot)
 
     def forget(self) -> None:
         """In a forked child: nothing that the parent's threads had is ours."""
         self.pid = os.getpid()
         self.slots.clear()
+        self.told.clear()
         ctypes.memset(self.table, 0, ctypes.sizeof(self.table))
 
 
 class _Farewell:
-    """Lives as long as its thread; then gives its slots back."""
+    """Lives as long as its thread; then gives its slots back.
+
+    It keeps what it has a slot in alive, and so mapped: a life is in a list that the kernel walks when the thread ends.
+    """
 
     def __init__(self) -> None:
         """Belong to the calling thread."""
         self.thread = threading.get_ident()
-        self.tasks: weakref.WeakSet[Tasks] = weakref.WeakSet()
+        self.slots: dict[Tasks, int] = {}
 
     def __del__(self) -> None:
         """The thread ends."""
-        for tasks in list(self.tasks):
-            tasks.leave(self.thread)
+        if not sys.is_finalizing():  # then the kernel does it
+            for tasks, slot in self.slots.items():
+                tasks.leave(self.thread, slot)
 
 
 _everyone: weakref.WeakSet[Tasks] = weakref.WeakSet()
-_by_name: weakref.WeakValueDictionary[str, Tasks] = weakref.WeakValueDictionary()
 _of_thread = threading.local()
 
 
@@ -178,16 +257,7 @@ def _farewell_of_this_thread() -> _Farewell:
 def _forget_the_parent() -> None:
     for tasks in list(_everyone):
         tasks.forget()
+    _of_thread.__dict__.clear()
 
 
 os.register_at_fork(after_in_child=_forget_the_parent)
-
-
-def tasks_in(arena: Arena) -> Tasks:
-    """The slots of an arena, as this process uses them."""
-    return _by_name.get(arena.name) or _by_name.setdefault(arena.name, Tasks(arena))
-
-
-def tasks_named(name: str) -> Tasks:
-    """The slots of the arena of that name; attaches to it if this process has not yet."""
-    return _by_name.get(name) or tasks_in(Arena.attach(name))

@@ -10,7 +10,7 @@ from typing import Any
 from shmreclaim.machine.atomics import cmpxchg_acquire, fetch_add_release, load_acquire, store_release, write_once
 from shmreclaim.machine.compile import compiled
 from shmreclaim.machine.futex import futex_wake
-from shmreclaim.sync.wait_queue import EVERYBODY, begin_wait, end_wait, wait_while
+from shmreclaim.sync.wait_queue import EVERYBODY, begin_wait, end_wait, lives_seen, watch_while
 
 ALL = 1 << 30
 """Value of a completion that stays done for ever."""
@@ -40,12 +40,21 @@ def complete_all(mem: Any, completion: int) -> int:
 def wait_for_completion(mem: Any, cpu: int, completion: int, deadline: int, state: int) -> int:
     """Wait for one `complete`: 0; -ETIMEDOUT at `deadline` (0: never), -EINTR if `state` allows."""
     begin_wait(mem, cpu, completion)
-    while True:
-        outcome = wait_while(mem, completion, 0, deadline, state)
-        done = load_acquire(mem, completion)  # P5: pairs with complete_all(), whose word no waiter changes
-        if outcome != 0 or done >= ALL:
-            break
-        if done > 0 and cmpxchg_acquire(mem, completion, done, done - 1) == done:  # P5: pairs with complete()
-            break
+    outcome = 0
+    while outcome == 0 and not try_wait_for_completion(mem, completion):
+        seen = lives_seen(mem)
+        outcome = watch_while(mem, cpu, completion, 0, seen, deadline, state)
     end_wait(mem, cpu)
     return outcome
+
+
+@compiled
+def try_wait_for_completion(mem: Any, completion: int) -> int:
+    """Use up one `complete` if there was one; return whether."""
+    done = load_acquire(mem, completion)  # P5: pairs with complete_all(), whose word no waiter changes
+    while 0 < done < ALL:
+        seen = cmpxchg_acquire(mem, completion, done, done - 1)  # P5: pairs with complete()
+        if seen == done:
+            return 1
+        done = seen
+    return 1 if done else 0

@@ -10,15 +10,17 @@ has; whom to ask else; what to return if it was done, and if not (0: ask).
 
 from typing import Any
 
-from shmreclaim.machine.atomics import read_once, write_once
+from shmreclaim.machine.atomics import read_once
 from shmreclaim.machine.builtin import WORDS, new_reference, python_call, thread_self
 from shmreclaim.machine.compile import compiled
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.machine.tasks import find_slot
 from shmreclaim.sync.lockdep import LOCK
 from shmreclaim.sync.mutex import OWNER_MASK, mutex_trylock, mutex_unlock
-from shmreclaim.sync.rwsem import OWNER_MASK as WRITER_MASK
-from shmreclaim.sync.rwsem import OWNER_SHIFT, WRITER, down_read_trylock, down_write_trylock, up_read, up_write
+from shmreclaim.sync.robust import look_for_the_dead
+from shmreclaim.sync.rwsem import down_read_trylock, down_write_trylock, up_read, up_write
+from shmreclaim.sync.rwsem_queue import OWNER_MASK as WRITER_MASK
+from shmreclaim.sync.rwsem_queue import WRITER, write_hold
 
 MEM, AT, TABLE, NARGS, SLOW, YES, NO = range(WORDS, WORDS + 7)
 
@@ -32,18 +34,10 @@ def _my_slot(bound: Any, nargs: int, names: int) -> int:
 
 
 @compiled
-def _count(mem: Any, slot: int, change: int) -> int:
-    """Note that the task of a slot holds or awaits one lock more or less."""
-    return write_once(mem, slot + CPU.held_depth, read_once(mem, slot + CPU.held_depth) + change)
-
-
-@compiled
 def _not_taken(bound: Any, slot: int, args: int, nargs: int, names: int) -> int:
-    """A try that failed says no; everything else is the slow path's business."""
-    if slot != 0:
-        _count(read_once(bound, MEM), slot, -1)
-        if read_once(bound, NO):
-            return new_reference(read_once(bound, NO))
+    """A try that failed says no, unless somebody died, perhaps with the lock; all else is the slow path's business."""
+    if slot != 0 and read_once(bound, NO) and not look_for_the_dead(read_once(bound, MEM)):
+        return new_reference(read_once(bound, NO))
     return python_call(read_once(bound, SLOW), args, nargs, names)
 
 
@@ -51,10 +45,8 @@ def _not_taken(bound: Any, slot: int, args: int, nargs: int, names: int) -> int:
 def acquire_mutex(bound: Any, args: int, nargs: int, names: int) -> int:
     """Take a mutex."""
     slot, mem = _my_slot(bound, nargs, names), read_once(bound, MEM)
-    if slot != 0:
-        _count(mem, slot, 1)
-        if mutex_trylock(mem, slot, read_once(bound, AT)):
-            return new_reference(read_once(bound, YES))
+    if slot != 0 and mutex_trylock(mem, slot, read_once(bound, AT)):
+        return new_reference(read_once(bound, YES))
     return _not_taken(bound, slot, args, nargs, names)
 
 
@@ -62,10 +54,9 @@ def acquire_mutex(bound: Any, args: int, nargs: int, names: int) -> int:
 def acquire_read(bound: Any, args: int, nargs: int, names: int) -> int:
     """Take a read share of an rwsem."""
     slot, mem = _my_slot(bound, nargs, names), read_once(bound, MEM)
-    if slot != 0:
-        _count(mem, slot, 1)
-        if not reads(mem, slot, read_once(bound, AT)) and down_read_trylock(mem, slot, read_once(bound, AT)):
-            return new_reference(read_once(bound, YES))
+    at = read_once(bound, AT)
+    if slot != 0 and not reads(mem, slot, at) and down_read_trylock(mem, slot, at):
+        return new_reference(read_once(bound, YES))
     return _not_taken(bound, slot, args, nargs, names)
 
 
@@ -73,10 +64,8 @@ def acquire_read(bound: Any, args: int, nargs: int, names: int) -> int:
 def acquire_write(bound: Any, args: int, nargs: int, names: int) -> int:
     """Take an rwsem for write."""
     slot, mem = _my_slot(bound, nargs, names), read_once(bound, MEM)
-    if slot != 0:
-        _count(mem, slot, 1)
-        if down_write_trylock(mem, slot, read_once(bound, AT)):
-            return new_reference(read_once(bound, YES))
+    if slot != 0 and down_write_trylock(mem, slot, read_once(bound, AT)):
+        return new_reference(read_once(bound, YES))
     return _not_taken(bound, slot, args, nargs, names)
 
 
@@ -95,8 +84,7 @@ def reads(mem: Any, slot: int, at: int) -> int:
 @compiled
 def writes(mem: Any, slot: int, at: int) -> int:
     """Whether the task of a slot holds an rwsem for write."""
-    mine = WRITER | read_once(mem, slot + CPU.id) << OWNER_SHIFT
-    return 1 if read_once(mem, at + LOCK.word) & (WRITER | WRITER_MASK) == mine else 0
+    return 1 if read_once(mem, at + LOCK.word) & (WRITER | WRITER_MASK) == write_hold(mem, slot) else 0
 
 
 @compiled
@@ -106,7 +94,6 @@ def release_mutex(bound: Any, args: int, nargs: int, names: int) -> int:
     if slot == 0 or not owns(mem, slot, read_once(bound, AT)):
         return python_call(read_once(bound, SLOW), args, nargs, names)
     mutex_unlock(mem, slot, read_once(bound, AT))
-    _count(mem, slot, -1)
     return new_reference(read_once(bound, YES))
 
 
@@ -117,7 +104,6 @@ def release_read(bound: Any, args: int, nargs: int, names: int) -> int:
     if slot == 0 or not reads(mem, slot, read_once(bound, AT)):
         return python_call(read_once(bound, SLOW), args, nargs, names)
     up_read(mem, slot, read_once(bound, AT))
-    _count(mem, slot, -1)
     return new_reference(read_once(bound, YES))
 
 
@@ -128,5 +114,4 @@ def release_write(bound: Any, args: int, nargs: int, names: int) -> int:
     if slot == 0 or not writes(mem, slot, read_once(bound, AT)):
         return python_call(read_once(bound, SLOW), args, nargs, names)
     up_write(mem, slot, read_once(bound, AT))
-    _count(mem, slot, -1)
     return new_reference(read_once(bound, YES))

@@ -35,9 +35,22 @@ LOCK = record(
     "LOCK",
     Field("word", "atomic: the state, by mutex.py's or rwsem.py's truth table"),
     Field("klass", "read-only after init; a LockClass, 0 for a lock that is not watched"),
+    Field("kind", "read-only after init; a LockKind"),
+    Field("policy", "read-only after init; who goes first: an rwsem's Policy"),
+    Field("next", "read-only after init; the next lock of its segment that is chained, 0 for none"),
+    Field("died", "under wait_lock; the holder that died last: its thread id * 2 + mode"),
     Field("wait_lock", "a spinlock", line=True),
-    Field("queue", "under wait_lock; a list_head of waiting CPUs, first come first", 2),
+    Field("waiters", "under wait_lock; the CPUs in the queue, a bit each"),
+    Field("tickets", "under wait_lock; the ticket given last"),
 )
+
+
+class LockKind(IntEnum):
+    """What a lock of a segment is."""
+
+    MUTEX = 1
+    RWSEM = 2
+    COUNT = 3
 
 
 class LockClass(IntEnum):

@@ -2,7 +2,7 @@
 
 Model: kernel/locking/mutex.c, 6.x, with the spinning bounded by a count instead of by "the owner runs".
 
-Word: bits 0-15 the owner's CPU number, bit 16 WAITERS, bit 17 HANDOFF.
+Word: bits 0-15 the owner's CPU number, bit 16 WAITERS, bit 17 HANDOFF, bit 18 DIED.
 
 | owner | WAITERS | HANDOFF | meaning | left by |
 |---|---|---|---|---|
@@ -11,6 +11,9 @@ Word: bits 0-15 the owner's CPU number, bit 16 WAITERS, bit 17 HANDOFF.
 | n | 1 | 0 | held, queue not empty | owner: owner := 0, wakes the first; the first waiter: HANDOFF |
 | n | 1 | 1 | held, promised to the first waiter | owner: owner := first waiter, HANDOFF off, wakes it |
 | 0 | 1 | 0 | free, first waiter on its way | anyone who takes it: owner := me |
+
+DIED may stand beside each of these: an owner died with the mutex and nobody was told yet. Whoever becomes the owner
+takes it away and is told (`recovered` in its slot). An owner that is dead is taken away under wait_lock.
 
 WAITERS changes only under wait_lock and is set exactly while the queue is not empty; so does HANDOFF, which
 implies an owner whose unlock sees it and passes the mutex on. While an owner holds the wait_lock nobody
@@ -25,7 +28,6 @@ Limits: not recursive; an owner that locks again is a violation and changes noth
 
 from typing import Any
 
-from shmreclaim.lib.list_head import list_del_init, list_empty, list_init
 from shmreclaim.machine.atomics import (
     cmpxchg_acquire,
     cmpxchg_release,
@@ -37,16 +39,21 @@ from shmreclaim.machine.atomics import (
     xchg_release,
 )
 from shmreclaim.machine.compile import compiled, out_of_line
-from shmreclaim.machine.cpu import CPU, Violation, violation
+from shmreclaim.machine.cpu import CPU, Violation, slot_of, violation
 from shmreclaim.machine.futex import EPERM
-from shmreclaim.sync.lockdep import LOCK, WRITE, lock_acquire, lock_acquired, lock_failed, lock_release
-from shmreclaim.sync.spinlock import spin_lock, spin_unlock
+from shmreclaim.sync.lockdep import LOCK, WRITE, LockKind, lock_acquire, lock_acquired, lock_failed, lock_release
+from shmreclaim.sync.robust import dead_tasks, forget_waiters, lock_queue, look_for_the_dead, note_died, take_over
+from shmreclaim.sync.spinlock import spin_unlock
 from shmreclaim.sync.wait_queue import (
     UNINTERRUPTIBLE,
     begin_wait,
     end_wait,
     first_waiter,
     grant,
+    leave_queue,
+    lives_seen,
+    mask_of,
+    queue_init,
     queue_waiter,
     wait_for_wake,
     wake_cpus,
@@ -55,6 +62,7 @@ from shmreclaim.sync.wait_queue import (
 OWNER_MASK = 0xFFFF
 WAITERS = 1 << 16
 HANDOFF = 1 << 17
+DIED = 1 << 18
 SPINS = 128
 
 
@@ -62,9 +70,9 @@ SPINS = 128
 def mutex_init(mem: Any, mutex: int, klass: int) -> int:
     """Make a free mutex of `LOCK.SIZE` words."""
     write_once(mem, mutex + LOCK.word, 0)
+    write_once(mem, mutex + LOCK.kind, LockKind.MUTEX)
     write_once(mem, mutex + LOCK.klass, klass)
-    write_once(mem, mutex + LOCK.wait_lock, 0)
-    return list_init(mem, mutex + LOCK.queue)
+    return queue_init(mem, mutex)
 
 
 @compiled
@@ -84,19 +92,33 @@ def mutex_lock_until(mem: Any, cpu: int, mutex: int, deadline: int, state: int) 
 
 @compiled
 def mutex_trylock(mem: Any, cpu: int, mutex: int) -> int:
-    """Take the mutex if that is possible at once; return whether."""
-    if not _try(mem, cpu, mutex):
+    """Take the mutex if that is possible at once, and no owner died with it; return whether."""
+    if not _try(mem, cpu, mutex, OWNER_MASK | DIED):
         lock_failed(mem, cpu, mutex, WRITE)
         return 0
     lock_acquired(mem, cpu, mutex, WRITE, 0)
     return 1
 
 
+@out_of_line
+def mutex_trylock_robust(mem: Any, cpu: int, mutex: int) -> int:
+    """Take the mutex if that is possible at once, also if its owner died; return whether."""
+    if look_for_the_dead(mem):
+        _lock_queue(mem, cpu, mutex)
+        spin_unlock(mem, cpu, mutex + LOCK.wait_lock)
+    if not _try(mem, cpu, mutex, OWNER_MASK):
+        lock_failed(mem, cpu, mutex, WRITE)
+        return 0
+    _learn(mem, cpu, mutex)
+    lock_acquired(mem, cpu, mutex, WRITE, 0)
+    return 1
+
+
 @compiled
-def _try(mem: Any, cpu: int, mutex: int) -> int:
-    """Become the owner if there is none; the flags stay. HANDOFF without an owner does not exist."""
+def _try(mem: Any, cpu: int, mutex: int, against: int) -> int:
+    """Become the owner if the word has none of the bits `against`; flags stay. HANDOFF has always an owner."""
     seen = read_once(mem, mutex + LOCK.word)
-    while seen & OWNER_MASK == 0:
+    while seen & against == 0:
         taken = cmpxchg_acquire(mem, mutex + LOCK.word, seen, seen | read_once(mem, cpu + CPU.id))  # P3
         if taken == seen:
             return 1
@@ -118,14 +140,24 @@ def _mutex_lock_slowpath(mem: Any, cpu: int, mutex: int, deadline: int, state: i
     if outcome != 0:
         lock_failed(mem, cpu, mutex, WRITE)
         return outcome
+    _learn(mem, cpu, mutex)
     return lock_acquired(mem, cpu, mutex, WRITE, since)
+
+
+@compiled
+def _learn(mem: Any, cpu: int, mutex: int) -> int:
+    """As its new owner, take the news that an owner died."""
+    if read_once(mem, mutex + LOCK.word) & DIED:
+        fetch_and_relaxed(mem, mutex + LOCK.word, ~DIED)
+        write_once(mem, cpu + CPU.recovered, 1)
+    return 0
 
 
 @compiled
 def _spin(mem: Any, cpu: int, mutex: int) -> int:
     """Try for as long as a short critical section takes; barges past sleepers unless one was promised the lock."""
     for _ in range(SPINS):
-        if _try(mem, cpu, mutex):
+        if _try(mem, cpu, mutex, OWNER_MASK):
             return 1
         cpu_relax()
     return 0
@@ -134,15 +166,17 @@ def _spin(mem: Any, cpu: int, mutex: int) -> int:
 @compiled
 def _wait_in_queue(mem: Any, cpu: int, mutex: int, deadline: int, state: int) -> int:
     """Queue up; sleep and try until we own it or give up."""
-    spin_lock(mem, cpu, mutex + LOCK.wait_lock)
-    queue_waiter(mem, cpu, mutex + LOCK.queue, WRITE)
+    seen = lives_seen(mem)
+    _lock_queue(mem, cpu, mutex)
+    queue_waiter(mem, cpu, mutex, WRITE)
     fetch_or_relaxed(mem, mutex + LOCK.word, WAITERS)
     outcome = 0
     while not _take_or_ask(mem, cpu, mutex) and outcome == 0:
         write_once(mem, cpu + CPU.wake, 0)
         spin_unlock(mem, cpu, mutex + LOCK.wait_lock)
-        outcome = wait_for_wake(mem, cpu, deadline, state)
-        spin_lock(mem, cpu, mutex + LOCK.wait_lock)
+        outcome = wait_for_wake(mem, cpu, seen, deadline, state)
+        seen = lives_seen(mem)
+        _lock_queue(mem, cpu, mutex)
     if read_once(mem, mutex + LOCK.word) & OWNER_MASK == read_once(mem, cpu + CPU.id):
         outcome = 0  # perhaps granted while giving up: late is better than lost
     _leave_queue(mem, cpu, mutex)
@@ -158,7 +192,7 @@ def _take_or_ask(mem: Any, cpu: int, mutex: int) -> int:
     set on a mutex without an owner, whom nobody would pass on.
     """
     me = read_once(mem, cpu + CPU.id)
-    asks = first_waiter(mem, mutex + LOCK.queue) == cpu and read_once(mem, cpu + CPU.wake) == 1
+    asks = first_waiter(mem, mutex) == cpu and read_once(mem, cpu + CPU.wake) == 1
     seen = read_once(mem, mutex + LOCK.word)
     while seen & OWNER_MASK != me:
         wanted = seen | me if seen & OWNER_MASK == 0 else seen | HANDOFF
@@ -174,9 +208,9 @@ def _take_or_ask(mem: Any, cpu: int, mutex: int) -> int:
 @compiled
 def _leave_queue(mem: Any, cpu: int, mutex: int) -> int:
     """Leave the queue, as owner or having given up; a promise made to us goes with us. The wait_lock is held."""
-    gone = HANDOFF if first_waiter(mem, mutex + LOCK.queue) == cpu else 0
-    list_del_init(mem, cpu + CPU.wait_next)
-    if list_empty(mem, mutex + LOCK.queue):
+    gone = HANDOFF if first_waiter(mem, mutex) == cpu else 0
+    leave_queue(mem, cpu, mutex)
+    if read_once(mem, mutex + LOCK.waiters) == 0:
         gone |= WAITERS
     if gone:
         fetch_and_relaxed(mem, mutex + LOCK.word, ~gone)
@@ -198,10 +232,10 @@ def mutex_unlock(mem: Any, cpu: int, mutex: int) -> int:
 @out_of_line
 def _mutex_unlock_slowpath(mem: Any, cpu: int, mutex: int) -> int:
     """Somebody waits: nobody but us can change the owner, and flags change only under wait_lock."""
-    spin_lock(mem, cpu, mutex + LOCK.wait_lock)
-    heir = first_waiter(mem, mutex + LOCK.queue)
+    _lock_queue(mem, cpu, mutex)
+    heir = first_waiter(mem, mutex)
     word = read_once(mem, mutex + LOCK.word)
-    kept = word & WAITERS
+    kept = word & (WAITERS | DIED)
     if heir and word & HANDOFF:
         kept |= read_once(mem, heir + CPU.id)
     xchg_release(mem, mutex + LOCK.word, kept)  # P3: pairs with mutex_lock()
@@ -214,3 +248,53 @@ def _mutex_unlock_slowpath(mem: Any, cpu: int, mutex: int) -> int:
 def mutex_is_locked(mem: Any, mutex: int) -> int:
     """Whether anybody owns it."""
     return 1 if read_once(mem, mutex + LOCK.word) & OWNER_MASK else 0
+
+
+# --- the dead ------------------------------------------------------------------------------------
+
+
+@compiled
+def _lock_queue(mem: Any, cpu: int, mutex: int) -> int:
+    """Take the wait_lock, of a mutex that is whole then."""
+    if lock_queue(mem, cpu, mutex):
+        mutex_repair(mem, mutex, dead_tasks(mem))
+    return 0
+
+
+@out_of_line
+def mutex_repair(mem: Any, mutex: int, dead: int) -> int:
+    """Take back what a set of tasks left behind; the wait_lock is held.
+
+    Queue first, then the owner, then the flags that follow from both; last, whoever has or may have the mutex now and
+    may not have been told is woken. While an owner is dead nobody else changes the word, so one store replaces it.
+    """
+    waiters = forget_waiters(mem, mutex, dead)
+    word = read_once(mem, mutex + LOCK.word)
+    owner = word & OWNER_MASK
+    if owner and dead >> owner & 1:
+        note_died(mem, mutex, owner, WRITE)
+        owner = 0
+        xchg_release(mem, mutex + LOCK.word, DIED | (WAITERS if waiters else 0))  # P3: what the dead one did is seen
+    elif waiters:
+        fetch_or_relaxed(mem, mutex + LOCK.word, WAITERS)
+    else:
+        fetch_and_relaxed(mem, mutex + LOCK.word, ~(WAITERS | HANDOFF))
+    heir = first_waiter(mem, mutex)
+    if owner:
+        heir = slot_of(mem, owner) if waiters >> owner & 1 else 0
+    return wake_cpus(mem, grant(mem, heir)) if heir else 0
+
+
+@compiled
+def mutex_disown(mem: Any, cpu: int, mutex: int) -> int:
+    """Take back what the last task of this CPU's slot left behind, which died; this one has touched nothing yet."""
+    mine = mask_of(mem, cpu)
+    take_over(mem, cpu, mutex)
+    mutex_repair(mem, mutex, dead_tasks(mem) | mine)
+    return spin_unlock(mem, cpu, mutex + LOCK.wait_lock)
+
+
+@compiled
+def mutex_mark_died(mem: Any, _cpu: int, mutex: int) -> int:
+    """As its owner, pass the news that an owner died on to the next."""
+    return fetch_or_relaxed(mem, mutex + LOCK.word, DIED)

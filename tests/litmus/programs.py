@@ -20,9 +20,10 @@ from shmreclaim.machine.atomics import (
     write_once,
 )
 from shmreclaim.machine.compile import compiled
-from shmreclaim.machine.cpu import CPU, CpuState
+from shmreclaim.machine.cpu import CPU, CpuState, slot_of
 from shmreclaim.machine.futex import futex_wait, futex_wake
 from shmreclaim.machine.layout import HEADER, Field, record
+from shmreclaim.machine.life import is_dead
 from shmreclaim.machine.tasks import _claim, _free
 from shmreclaim.mm.memcg import MEMCG, NODEINFO, css_online, nodeinfo
 from shmreclaim.sync.completion import complete, wait_for_completion
@@ -32,7 +33,15 @@ from shmreclaim.sync.refcount import refcount_dec_and_test, refcount_inc_not_zer
 from shmreclaim.sync.rwsem import down_read, down_write, downgrade_write, up_read, up_write
 from shmreclaim.sync.spinlock import spin_lock, spin_unlock
 from shmreclaim.sync.srcu import srcu_read_lock, srcu_read_unlock, synchronize_srcu
-from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE, grant, wait_for_wake, wait_while, wake_cpus
+from shmreclaim.sync.wait_queue import (
+    UNINTERRUPTIBLE,
+    announce,
+    grant,
+    lives_seen,
+    wait_for_wake,
+    wait_while,
+    wake_cpus,
+)
 
 TABLE = record(
     "LITMUS_TABLE",
@@ -193,7 +202,7 @@ def woken(mem: Any, cpu: int, table: int, rounds: int) -> int:
     for k in range(1, rounds + 1):
         write_once(mem, cpu + CPU.wake, 0)
         store_release(mem, table + TABLE.y, k)
-        wait_for_wake(mem, cpu, 0, UNINTERRUPTIBLE)
+        wait_for_wake(mem, cpu, 0, 0, UNINTERRUPTIBLE)
         forbidden += read_once(mem, table + TABLE.x) != k
         store_release(mem, table + TABLE.left, k)
     return forbidden
@@ -395,6 +404,50 @@ def srcu_reader(mem: Any, cpu: int, table: int, rounds: int, srcu: int) -> int:
         srcu_read_unlock(mem, cpu)
         await_word(mem, table + TABLE.right, k)
     return forbidden
+
+
+# --- P27, P28: ends that are announced, and seen ------------------------------------------------------
+
+
+@compiled
+def end_announcer(mem: Any, cpu: int, table: int, rounds: int) -> int:
+    """X = k; announce it."""
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        linger(k & 31)
+        write_once(mem, table + TABLE.x, k)
+        announce(mem, 0)
+    return 0
+
+
+@compiled
+def end_watcher(mem: Any, cpu: int, table: int, rounds: int) -> int:
+    """Read how many were announced, then x. Forbidden: x is older."""
+    forbidden = 0
+    for k in range(1, rounds + 1):
+        meet(mem, table, 2 * k)
+        linger(k >> 5 & 31)
+        seen = lives_seen(mem)
+        forbidden += read_once(mem, table + TABLE.x) < seen
+        if seen == k:
+            count_seen(mem, table)
+    return forbidden
+
+
+@compiled
+def await_end(mem: Any, cpu: int, table: int) -> int:
+    """Wait until the task of CPU 1 has ended; give x."""
+    while not is_dead(mem, slot_of(mem, 1)):
+        cpu_relax()
+    return read_once(mem, table + TABLE.x)
+
+
+@compiled
+def count_up(mem: Any, cpu: int, table: int) -> int:
+    """X = x + 1, until this task is ended."""
+    while True:
+        write_once(mem, table + TABLE.x, read_once(mem, table + TABLE.x) + 1)
+    return 0
 
 
 # --- P11, P12, P13, P22, P23: what is published, and found -------------------------------------------

@@ -4,10 +4,15 @@ These run on the hardware there is. On x86 only store buffering (P7, P9) can sho
 the compiler might do; the other pairs are tried here all the same, and in full under a model of memory.
 """
 
+import os
+import signal
+
 import pytest
 
 from shmreclaim.lib.list_head import list_init
 from shmreclaim.machine.compile import entry_point
+from shmreclaim.machine.cpu import CPU
+from shmreclaim.machine.life import begin_life
 from shmreclaim.machine.tasks import SLOT_WORDS
 from shmreclaim.mm.memcg import MEMCG
 from shmreclaim.sync.mutex import mutex_init
@@ -15,7 +20,7 @@ from shmreclaim.sync.rwsem import rwsem_init
 from shmreclaim.sync.srcu import SRCU, init_srcu
 from tests.litmus import programs
 from tests.litmus.programs import TABLE
-from tests.sync.crew import Crew
+from tests.sync.crew import Crew, until
 
 pytestmark = pytest.mark.stress
 ROUNDS = 20_000
@@ -187,3 +192,30 @@ def test_P22_a_memcg_found_by_its_handle_is_whole(crew: Crew, table: int) -> Non
 def test_P23_a_memcg_seen_online_has_its_maps(crew: Crew, table: int) -> None:
     """Whoever sees the flag may follow the pointer."""
     assert published_memcg(crew, table, programs.map_finder) == 0
+
+
+def test_P27_who_sees_that_an_end_was_announced_sees_the_end(crew: Crew, table: int) -> None:
+    """The life that the announcer found dead, for which x stands here."""
+    args = (table, ROUNDS)
+    assert both(crew, programs.end_announcer, args, programs.end_watcher, args) == 0
+    assert crew.word(table + TABLE.seen) > 0, "the watcher always came first: nothing was tried"
+
+
+def test_P28_who_sees_that_a_task_ended_sees_what_it_did(crew: Crew, table: int) -> None:
+    """All of it: once it is seen dead, what it wrote changes no more."""
+    entry = entry_point(programs.count_up, 3)
+
+    def live_and_count(mem: int, cpu: int) -> int:
+        begin_life(mem + 8 * (cpu + CPU.life))
+        return entry(mem, cpu, table)
+
+    for _ in range(20):
+        pid = crew.start_python(1, live_and_count)
+        until(lambda: crew.word(table + TABLE.x) > 0, "the counter to run")
+        crew.start(2, programs.await_end, table)
+        os.kill(pid, signal.SIGKILL)
+        seen = crew.result(2)
+        crew.forget(1)
+        assert crew.word(table + TABLE.x) == seen
+        crew.arena.words[table + TABLE.x] = 0
+        crew.arena.words[crew.cpus[1] + CPU.life] = 0

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 
-from shmreclaim.lib.list_head import list_init
 from shmreclaim.machine.cpu import CPU, READER_SHIFT, cpu_init
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.sync.lockdep import LOCK, LOCKSTAT, LOCKSTAT_WORDS
-from shmreclaim.sync.wait_queue import queue_waiter
+from shmreclaim.sync.wait_queue import queue_init, queue_waiter
 from tests.both import Memory
 
 CPUS = 4
@@ -25,7 +24,7 @@ class Board:
         for number, cpu in enumerate(self.cpus[1:], start=1):
             self.call(cpu_init, cpu, number, 0)
         self[HEADER.cpus], self[HEADER.nr_cpus], self[HEADER.cpu_stride] = self.cpus[1], CPUS, CPU.SIZE
-        self.call(list_init, self.lock + LOCK.queue)
+        self.call(queue_init, self.lock)
 
     def call(self, function: Callable[..., int], *args: int) -> int:
         """Run a function on this memory."""
@@ -54,18 +53,14 @@ class Board:
 
     def enqueue(self, number: int, mode: int, flags: int) -> None:
         """Put CPU `number` into the lock's queue, as one that came to wait just now, and set `flags` in the word."""
-        self.call(queue_waiter, self.cpus[number], self.lock + LOCK.queue, mode)
+        self.call(queue_waiter, self.cpus[number], self.lock, mode)
         self.word |= flags
         self.field(number, CPU.wait_since, 1 << 62)
 
     def queue(self) -> list[int]:
-        """Numbers of the queued CPUs."""
-        numbers, head = [], self.lock + LOCK.queue
-        entry = self[head]
-        while entry != head:
-            numbers.append(self.cpus.index(entry - CPU.wait_next))
-            entry = self[entry]
-        return numbers
+        """Numbers of the queued CPUs, first come first."""
+        queued = [n for n in range(1, CPUS + 1) if self[self.lock + LOCK.waiters] >> n & 1]
+        return sorted(queued, key=lambda n: self.field(n, CPU.ticket))
 
     def field(self, number: int, offset: int, value: int | None = None) -> int:
         """Read, or set, a field of a CPU."""

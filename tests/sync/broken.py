@@ -9,7 +9,7 @@ from shmreclaim.machine.atomics import cmpxchg_acquire, fetch_add, fetch_add_rel
 from shmreclaim.machine.compile import compiled
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.sync.lockdep import LOCK
-from shmreclaim.sync.rwsem import WAITERS
+from shmreclaim.sync.rwsem_queue import WAITERS
 
 
 @compiled

@@ -89,6 +89,12 @@ class Crew:
         del self._processes[number]
         return self.word(self.results + number)
 
+    def forget(self, number: int) -> None:
+        """Wait for a process that was killed."""
+        process = self._processes.pop(number)
+        process.join(PATIENCE)
+        assert process.exitcode < 0, f"CPU {number} was not killed but ended with exit code {process.exitcode}"
+
     def finish(self, within: float = PATIENCE) -> dict[int, int]:
         """Wait for all processes; give what each returned, by CPU number."""
         end = time.monotonic() + within
@@ -101,12 +107,8 @@ class Crew:
 
     def queue(self, lock: int) -> list[int]:
         """Numbers of the CPUs queued on a lock, first come first."""
-        head, numbers = lock + LOCK.queue, []
-        entry = self.word(head)
-        while entry != head and len(numbers) < len(self.cpus):
-            numbers.append(self.cpus.index(entry - CPU.wait_next) if entry - CPU.wait_next in self.cpus else -1)
-            entry = self.word(entry)
-        return numbers
+        queued = [n for n in range(1, len(self.cpus)) if self.word(lock + LOCK.waiters) >> n & 1]
+        return sorted(queued, key=lambda n: self.word(self.cpus[n] + CPU.ticket))
 
     def until_queued(self, lock: int, *numbers: int) -> None:
         """Wait until exactly these CPUs are queued on a lock, in this order."""

@@ -5,7 +5,7 @@ import pytest
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.machine.futex import EAGAIN, ETIMEDOUT
 from shmreclaim.sync.completion import ALL, complete, complete_all, init_completion, wait_for_completion
-from shmreclaim.sync.lockdep import LOCK, READ, WRITE
+from shmreclaim.sync.lockdep import READ, WRITE
 from shmreclaim.sync.refcount import refcount_dec_and_test, refcount_inc, refcount_inc_not_zero
 from shmreclaim.sync.wait_queue import (
     UNINTERRUPTIBLE,
@@ -13,6 +13,7 @@ from shmreclaim.sync.wait_queue import (
     end_wait,
     first_waiter,
     grant,
+    leave_queue,
     queue_waiter,
     wait_for_wake,
     wait_while,
@@ -57,19 +58,22 @@ def test_a_reference_count_that_reached_zero_stays_there(board: Board) -> None:
 
 def test_a_queue_gives_its_first_waiter_until_it_is_empty(board: Board) -> None:
     """First come, first served; 0 if nobody waits."""
-    queue = board.lock + LOCK.queue
-    assert board.call(first_waiter, queue) == 0
-    board.call(queue_waiter, board.cpus[3], queue, READ)
-    board.call(queue_waiter, board.cpus[2], queue, WRITE)
-    assert board.call(first_waiter, queue) == board.cpus[3]
+    assert board.call(first_waiter, board.lock) == 0
+    board.call(queue_waiter, board.cpus[3], board.lock, READ)
+    board.call(queue_waiter, board.cpus[2], board.lock, WRITE)
+    assert board.call(first_waiter, board.lock) == board.cpus[3]
+    board.call(leave_queue, board.cpus[3], board.lock)
+    assert board.call(first_waiter, board.lock) == board.cpus[2]
+    board.call(leave_queue, board.cpus[2], board.lock)
+    assert board.call(first_waiter, board.lock) == 0
     assert (board.field(3, CPU.wait_mode), board.field(2, CPU.wait_mode)) == (READ, WRITE)
 
 
 def test_a_waiter_that_was_granted_does_not_sleep(board: Board) -> None:
     """Its `wake` word is 1, and the grant names it by its bit."""
-    board.call(queue_waiter, board.cpus[2], board.lock + LOCK.queue, READ)
+    board.call(queue_waiter, board.cpus[2], board.lock, READ)
     assert board.call(grant, board.cpus[2]) == 1 << 2
-    assert board.call(wait_for_wake, board.cpus[2], 0, UNINTERRUPTIBLE) == 0
+    assert board.call(wait_for_wake, board.cpus[2], 0, 0, UNINTERRUPTIBLE) == 0
 
 
 def test_waiting_for_a_word_that_differs_already_ends_at_once(board: Board) -> None:

@@ -6,7 +6,6 @@ from shmreclaim.machine.cpu import CPU, MAX_HELD, Violation
 from shmreclaim.sync.lockdep import LOCK, READ, WRITE, LockClass, lock_is_held
 from shmreclaim.sync.mutex import mutex_init, mutex_lock, mutex_lock_until, mutex_trylock, mutex_unlock
 from shmreclaim.sync.rwsem import (
-    WRITER,
     down_read,
     down_read_trylock,
     down_write,
@@ -15,6 +14,7 @@ from shmreclaim.sync.rwsem import (
     up_read,
     up_write,
 )
+from shmreclaim.sync.rwsem_queue import WRITER
 from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE
 from tests.sync.board import Board
 

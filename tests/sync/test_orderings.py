@@ -15,7 +15,6 @@ from shmreclaim.sync.lockdep import LOCK, WRITE, LockClass
 from shmreclaim.sync.mutex import mutex_init, mutex_lock, mutex_lock_until, mutex_trylock, mutex_unlock
 from shmreclaim.sync.rcu import rcu_read_lock, rcu_read_unlock
 from shmreclaim.sync.rwsem import (
-    WAITERS,
     down_read,
     down_read_trylock,
     down_read_until,
@@ -27,6 +26,7 @@ from shmreclaim.sync.rwsem import (
     up_read,
     up_write,
 )
+from shmreclaim.sync.rwsem_queue import WAITERS
 from shmreclaim.sync.spinlock import PARKED, spin_lock, spin_unlock
 from shmreclaim.sync.wait_queue import EVERYBODY, INTERRUPTIBLE, UNINTERRUPTIBLE
 from tests.sync import programs

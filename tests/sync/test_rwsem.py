@@ -10,16 +10,7 @@ from shmreclaim.machine.cpu import CPU, MAX_CPUS, Violation
 from shmreclaim.machine.futex import EPERM, ETIMEDOUT
 from shmreclaim.sync.lockdep import LOCK, READ, WRITE
 from shmreclaim.sync.rwsem import (
-    HANDOFF,
-    OWNER_MASK,
-    OWNER_SHIFT,
-    READERS_MASK,
-    WAITERS,
-    WRITER,
-    _give_up,
-    _mark_wake,
     _steal,
-    _take_as_first,
     down_read,
     down_read_trylock,
     down_read_until,
@@ -31,6 +22,18 @@ from shmreclaim.sync.rwsem import (
     rwsem_is_contended,
     up_read,
     up_write,
+)
+from shmreclaim.sync.rwsem_queue import (
+    DIED,
+    HANDOFF,
+    OWNER_MASK,
+    OWNER_SHIFT,
+    READERS_MASK,
+    WAITERS,
+    WRITER,
+    give_up,
+    mark_wake,
+    take_as_first,
 )
 from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE
 from tests.both import KINDS
@@ -61,8 +64,8 @@ ROWS = pytest.mark.parametrize("word", WORDS.values(), ids=WORDS.keys())
 
 
 def test_the_parts_of_the_word_do_not_overlap_and_fill_63_bits() -> None:
-    """Three flags, the writer's number, one bit for each CPU; the sign stays free."""
-    parts = [WRITER, WAITERS, HANDOFF, OWNER_MASK, READERS_MASK]
+    """Four flags, the writer's number, one bit for each CPU; the sign stays free."""
+    parts = [WRITER, WAITERS, HANDOFF, DIED, OWNER_MASK, READERS_MASK]
     assert sum(parts) == (1 << 63) - 1
     assert READERS_MASK.bit_count() == MAX_CPUS
     assert MAX_CPUS << OWNER_SHIFT & ~OWNER_MASK == 0
@@ -151,7 +154,7 @@ def test_a_second_read_share_is_refused_and_touches_no_neighbour(board: Board, n
 
 
 def test_the_last_cpu_of_all_has_a_bit_of_its_own(board: Board) -> None:
-    """CPU 54 reads with bit 62, below the sign."""
+    """CPU 53 reads with bit 62, below the sign."""
     board.field(4, CPU.bit, bit(MAX_CPUS))
     board.play(4, down_read)
     assert board.word == 1 << 62
@@ -207,7 +210,7 @@ def test_readers_that_are_let_in_take_waiters_and_handoff_away_with_the_queue(bo
     """An empty queue has no flags."""
     board.word = 0
     board.enqueue(2, READ, WAITERS | HANDOFF)
-    board.call(_mark_wake, board.lock)
+    board.call(mark_wake, board.lock)
     assert board.word == bit(2)
     assert board.queue() == []
 
@@ -220,7 +223,7 @@ def test_a_first_reader_kept_out_by_a_barging_writer_asks_for_a_handoff_after_4_
     board.word = writer(1)
     board.enqueue(2, READ, WAITERS)
     board.field(2, CPU.wait_since, since)
-    assert board.call(_mark_wake, board.lock) == 0
+    assert board.call(mark_wake, board.lock) == 0
     assert board.word == writer(1) | WAITERS | asked
     assert board.queue() == [2]
 
@@ -233,17 +236,17 @@ def test_a_first_writer_that_finds_the_sem_taken_asks_for_a_handoff_after_4_ms(
     board.word = writer(1)
     board.enqueue(2, WRITE, WAITERS)
     board.field(2, CPU.wait_since, since)
-    assert board.play(2, _take_as_first) == 0
+    assert board.play(2, take_as_first) == 0
     assert board.word == writer(1) | WAITERS | asked
     board.play(1, up_write)
     assert board.play(3, _steal) == (asked == 0)
-    assert board.play(2, _take_as_first) == (asked != 0)
+    assert board.play(2, take_as_first) == (asked != 0)
 
 
 def test_a_first_writer_takes_waiters_and_handoff_away_if_it_is_the_last(board: Board) -> None:
     """All in one step: nobody sees a promise without a queue."""
     board.enqueue(2, WRITE, WAITERS | HANDOFF)
-    assert board.play(2, _take_as_first) == 1
+    assert board.play(2, take_as_first) == 1
     assert board.word == writer(2)
     assert board.queue() == []
 
@@ -252,7 +255,7 @@ def test_a_first_writer_leaves_waiters_to_those_behind_it(board: Board) -> None:
     """The promise was its own and goes."""
     board.enqueue(2, WRITE, WAITERS | HANDOFF)
     board.enqueue(3, READ, WAITERS)
-    assert board.play(2, _take_as_first) == 1
+    assert board.play(2, take_as_first) == 1
     assert board.word == writer(2) | WAITERS
 
 
@@ -260,7 +263,7 @@ def test_a_second_writer_does_not_take_a_free_sem(board: Board) -> None:
     """First come, first served."""
     board.enqueue(2, WRITE, WAITERS)
     board.enqueue(3, WRITE, WAITERS)
-    assert board.play(3, _take_as_first) == 0
+    assert board.play(3, take_as_first) == 0
     assert board.word == WAITERS
 
 
@@ -270,7 +273,7 @@ def test_a_first_writer_that_gives_up_lets_the_readers_behind_it_in(board: Board
     board.enqueue(2, WRITE, WAITERS | HANDOFF)
     board.enqueue(3, READ, WAITERS)
     board.enqueue(4, READ, WAITERS)
-    assert board.play(2, _give_up) == 1 << 3 | 1 << 4
+    assert board.play(2, give_up) == 1 << 3 | 1 << 4
     assert board.word == bit(1) | bit(3) | bit(4)
     assert board.queue() == []
 
@@ -279,7 +282,7 @@ def test_a_first_writer_that_gives_up_passes_its_wake_on_to_a_writer(board: Boar
     """It was told to try and no longer wants to; the sem is free."""
     board.enqueue(2, WRITE, WAITERS | HANDOFF)
     board.enqueue(3, WRITE, WAITERS)
-    assert board.play(2, _give_up) == 1 << 3
+    assert board.play(2, give_up) == 1 << 3
     assert board.word == WAITERS
     assert board.queue() == [3]
 
@@ -289,7 +292,7 @@ def test_a_second_waiter_that_gives_up_leaves_the_promise_to_the_first(board: Bo
     board.word = bit(1)
     board.enqueue(2, WRITE, WAITERS | HANDOFF)
     board.enqueue(3, WRITE, WAITERS)
-    assert board.play(3, _give_up) == 0
+    assert board.play(3, give_up) == 0
     assert board.word == bit(1) | WAITERS | HANDOFF
 
 

@@ -8,7 +8,8 @@ from shmreclaim.machine.compile import entry_point
 from shmreclaim.machine.layout import LINE
 from shmreclaim.sync.lockdep import LOCK
 from shmreclaim.sync.mutex import mutex_init, mutex_lock
-from shmreclaim.sync.rwsem import READERS_MASK, WRITER, down_read, rwsem_init
+from shmreclaim.sync.rwsem import down_read, rwsem_init
+from shmreclaim.sync.rwsem_queue import READERS_MASK, WRITER
 from tests.sync import broken, programs
 from tests.sync.crew import Crew, HangError
 from tests.sync.torture import (

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ import pytest
 
 from shmreclaim.errors import SetupError
 from shmreclaim.locks import Mutex, RwLock, lock_arena
+from shmreclaim.locks.arenas import tasks_in, tasks_named
 from shmreclaim.machine.cpu import CPU, MAX_CPUS
-from shmreclaim.machine.tasks import tasks_in, tasks_named
+from shmreclaim.machine.life import FUTEX_OWNER_DIED
 from shmreclaim.sync.lockdep import LOCK
 
 PATIENCE = 30.0
@@ -60,18 +61,14 @@ def lock() -> RwLock:
 
 def name_and_place(lock: Mutex | RwLock) -> tuple[str, int]:
     """Where a lock is, as its pickle says."""
-    _, (_, name, at) = lock.__reduce__()  # type: ignore[misc]
-    return name, at
+    side = lock._side if isinstance(lock, Mutex) else lock._read
+    return side.tasks.arena.name, side.at
 
 
 def waiters(lock: Mutex | RwLock) -> int:
     """How many are queued on a lock."""
     name, at = name_and_place(lock)
-    words, head, n = tasks_named(name).words, at + LOCK.queue, 0
-    entry = int(words[head])
-    while entry != head and n < MAX_CPUS:
-        entry, n = int(words[entry]), n + 1
-    return n
+    return int(tasks_named(name).words[at + LOCK.waiters]).bit_count()
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -468,16 +465,41 @@ def test_a_writer_is_not_starved_by_readers_without_end(lock: RwLock) -> None:
 # --- segments and slots ----------------------------------------------------------------------------------
 
 
-def test_a_lock_that_is_dropped_leaves_no_segment() -> None:
-    """Its name goes with its last handle in the process that made it."""
+def test_the_words_of_a_lock_that_is_gone_are_the_next_ones() -> None:
+    """A program may make as many as it likes, as long as it does not keep them."""
     mutex = Mutex()
-    path = Path("/dev/shm") / name_and_place(mutex)[0]
-    assert path.stat().st_mode & 0o777 == 0o600
-    other = pickle.loads(pickle.dumps(mutex))
+    place = name_and_place(mutex)
+    mutex.acquire()
     del mutex
-    assert path.exists()
-    del other
-    assert not path.exists()
+    again = Mutex()
+    assert name_and_place(again) == place
+    assert not again.locked()
+
+
+@pytest.mark.parametrize("how", ["pickled", "forked", "a builtin is kept"])
+def test_the_words_of_a_lock_stay_its_own_as_long_as_anybody_may_know_it(how: str) -> None:
+    """Another process may have it, or what is left of it here."""
+    lock = RwLock()
+    place, kept = name_and_place(lock), None
+    if how == "pickled":
+        pickle.dumps(lock)
+    elif how == "forked":
+        in_child(lambda: 0)
+    else:
+        kept = lock.acquire_read
+    del lock
+    others = [RwLock() for _ in range(300)]
+    assert place not in map(name_and_place, others)
+    del kept
+
+
+def test_locks_that_fill_a_segment_go_on_in_the_next() -> None:
+    """300 at a time, each a lock of its own."""
+    mutexes = [Mutex() for _ in range(300)]
+    assert len({name_and_place(mutex) for mutex in mutexes}) == 300
+    for mutex in mutexes:
+        assert mutex.acquire(False) is True
+    assert in_thread(lambda: any(mutex.acquire(False) for mutex in mutexes)) is False
 
 
 def test_a_builtin_that_outlives_its_lock_still_works() -> None:
@@ -495,32 +517,33 @@ def test_many_locks_share_an_arena() -> None:
             assert in_thread(lambda: third.acquire(False)) is True
             assert second.try_write() is True
     assert first.acquire() is True
-    assert in_thread(lambda: third.acquire(False)) is False
+    assert in_thread(lambda: first.acquire(False)) is False
 
 
 def test_a_pickle_that_points_outside_its_segment_is_refused(mutex: Mutex) -> None:
     """Offsets are checked before compiled code follows them."""
-    attach, (kind, name, _) = mutex.__reduce__()  # type: ignore[misc]
+    attach, (name, _, repair) = mutex.__reduce__()
     for at in (-8, 1 << 40):
         with pytest.raises(IndexError, match="outside a segment"):
-            attach(kind, name, at)
+            attach(name, at, repair)
 
 
 def test_a_lock_whose_maker_is_gone_cannot_be_attached() -> None:
     """The message names the segment."""
-    data = pickle.dumps(Mutex())
+    program = "import pickle; from shmreclaim import Mutex; print(pickle.dumps(Mutex()).hex())"
+    data = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     with pytest.raises(SetupError, match=r"there is no segment shmreclaim\."):
-        pickle.loads(data)
+        pickle.loads(bytes.fromhex(data))
 
 
 def test_a_thread_that_ends_gives_its_slot_back(mutex: Mutex) -> None:
-    """Otherwise the 54 slots would be gone after as many threads."""
+    """Otherwise all slots would be gone after as many threads."""
     for _ in range(2 * MAX_CPUS):
         assert in_thread(lambda: mutex.acquire() and mutex.release() is None) is True
 
 
 def test_a_process_that_ends_gives_its_slot_back(mutex: Mutex) -> None:
-    """Whether it ends in order or is killed; what it held would keep its slot."""
+    """Also if it is killed."""
     for _ in range(MAX_CPUS + 3):
         pid = os.fork()
         if pid == 0:
@@ -531,65 +554,73 @@ def test_a_process_that_ends_gives_its_slot_back(mutex: Mutex) -> None:
     assert mutex.acquire(False) is True
 
 
-def test_the_slot_of_a_process_that_died_holding_is_not_given_away(mutex: Mutex) -> None:
-    """Its number in the lock word must not become somebody else's."""
-    pid = os.fork()
-    if pid == 0:
+def test_who_gets_the_slot_of_a_process_that_died_holding_holds_nothing(mutex: Mutex) -> None:
+    """Its number is in the lock's word; the lock is free again, and the next one is told."""
+    others = [RwLock(), RwLock()]
+
+    def die_holding() -> int:
         mutex.acquire()
+        others[0].acquire_read()
+        others[1].acquire_write()
         os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(pid, 0)
+        return 0
+
+    in_child(die_holding)
     tasks = tasks_named(name_and_place(mutex)[0])
-    for slot in tasks.every[1:]:
-        tasks.words[slot + CPU.pid] = os.getpid()
-        tasks.words[slot + CPU.held_depth] = 1
-    with pytest.raises(SetupError, match="all 54 task slots of segment shmreclaim"):
-        mutex.acquire(False)
+    dead = next(slot for slot in tasks.every if tasks.words[slot + CPU.life] & FUTEX_OWNER_DIED)
+    for slot in tasks.every:
+        if tasks.words[slot + CPU.claim] == 0:
+            tasks.words[slot + CPU.claim] = os.getpid()  # claimed by somebody that lives, and never settled
+    assert in_thread(lambda: [tasks.slot(), mutex.locked(), others[0].try_write(), others[1].try_read()]) == [
+        dead,
+        False,
+        True,
+        True,
+    ]
+    assert mutex.acquire(False)
+    assert mutex.recovered
 
 
-@pytest.fixture
-def crowd() -> Iterator[list[threading.Thread]]:
-    """Threads to be joined at the end."""
-    threads: list[threading.Thread] = []
-    yield threads
-    for thread in threads:
-        thread.join(PATIENCE)
-
-
-def test_one_thread_more_than_there_are_slots_gets_a_clear_error(crowd: list[threading.Thread]) -> None:
+def test_one_thread_more_than_there_are_slots_gets_a_clear_error() -> None:
     """Not a crash, not a wait; the others go on."""
-    lock, gate, inside = RwLock(), threading.Event(), threading.Semaphore(0)
+    gate, inside = threading.Event(), threading.Semaphore(0)
 
-    def stay() -> None:
+    def stay(lock: RwLock) -> None:
         lock.acquire_read()
         inside.release()
         gate.wait(PATIENCE)
         lock.release_read()
 
-    for _ in range(MAX_CPUS):
-        crowd.append(threading.Thread(target=stay))
-        crowd[-1].start()
-    for _ in range(MAX_CPUS):
-        assert inside.acquire(timeout=PATIENCE)
-    assert f"read-locked by {MAX_CPUS}" in repr(lock)
-    with pytest.raises(SetupError, match="all 54 task slots"):
-        lock.acquire_read()
-    gate.set()
+    with lock_arena() as arena:
+        lock = RwLock(arena)
+        crowd = [threading.Thread(target=stay, args=(lock,)) for _ in range(MAX_CPUS)]
+        for thread in crowd:
+            thread.start()
+        for _ in crowd:
+            assert inside.acquire(timeout=PATIENCE)
+        assert f"read-locked by {MAX_CPUS}" in repr(lock)
+        with pytest.raises(SetupError, match=f"all {MAX_CPUS} task slots"):
+            lock.acquire_read()
+        gate.set()
+        for thread in crowd:
+            thread.join(PATIENCE)
+        assert lock.acquire_write() is True
 
 
 def test_a_damaged_header_is_refused() -> None:
     """What it says of slots is checked before compiled code trusts it."""
     with lock_arena() as arena:
-        arena.words[9:12] = [1 << 40, 54, 8]
+        arena.words[9:12] = [1 << 40, MAX_CPUS, 8]
         with pytest.raises(SetupError, match="task slots of 8 words at word"):
             tasks_in(arena)
 
 
 def test_a_lock_says_its_state(mutex: Mutex, lock: RwLock) -> None:
     """With its kind and its segment."""
-    assert repr(mutex).startswith("<unlocked shmreclaim.locks.Mutex object at 0x")
+    assert repr(mutex).startswith("<unlocked shmreclaim.Mutex object at 0x")
     with mutex, lock.read():
         assert repr(mutex).startswith("<locked ")
-        assert repr(lock).startswith("<read-locked by 1 shmreclaim.locks.RwLock object")
+        assert repr(lock).startswith("<read-locked by 1 shmreclaim.RwLock object")
     with lock.write():
         assert repr(lock).startswith("<write-locked ")
 

@@ -1,0 +1,56 @@
+"""The locks of a segment, chained: for who must look at all of them because a task there ended.
+
+Locks of the emulated kernel come and go and are not chained; those that programs make are, when they are made.
+"""
+
+from typing import Any
+
+from shmreclaim.machine.atomics import read_once, write_once
+from shmreclaim.machine.compile import compiled, out_of_line
+from shmreclaim.machine.cpu import CPU
+from shmreclaim.machine.layout import HEADER
+from shmreclaim.sync.lockdep import LOCK, LockKind
+from shmreclaim.sync.mutex import OWNER_MASK as MUTEX_OWNER
+from shmreclaim.sync.mutex import mutex_disown
+from shmreclaim.sync.rwsem_queue import OWNER_MASK, WRITER, rwsem_disown, write_hold
+
+
+@compiled
+def chain_lock(mem: Any, lock: int) -> int:
+    """Make a lock the first of its segment's; its creator does, before anyone else knows the lock."""
+    write_once(mem, lock + LOCK.next, read_once(mem, HEADER.locks))
+    return write_once(mem, HEADER.locks, lock)
+
+
+@compiled
+def _next_lock(mem: Any, lock: int) -> int:
+    """The one after `lock`, or the first; 0 at the end, and where a damaged segment leads outside of itself."""
+    following = read_once(mem, lock + LOCK.next) if lock else read_once(mem, HEADER.locks)
+    return following if 0 < following <= read_once(mem, HEADER.nwords) - LOCK.SIZE else 0
+
+
+@out_of_line
+def disown_all(mem: Any, cpu: int) -> int:
+    """Take back what the last task of this CPU's slot left behind in every chained lock."""
+    lock = _next_lock(mem, 0)
+    while lock:
+        if read_once(mem, lock + LOCK.kind) == LockKind.MUTEX:
+            mutex_disown(mem, cpu, lock)
+        elif read_once(mem, lock + LOCK.kind) == LockKind.RWSEM:
+            rwsem_disown(mem, cpu, lock)
+        lock = _next_lock(mem, lock)
+    return 0
+
+
+@out_of_line
+def holds_any(mem: Any, cpu: int) -> int:
+    """Whether this CPU holds any chained lock."""
+    lock, me, bit = _next_lock(mem, 0), read_once(mem, cpu + CPU.id), read_once(mem, cpu + CPU.bit)
+    while lock:
+        kind, word = read_once(mem, lock + LOCK.kind), read_once(mem, lock + LOCK.word)
+        if kind == LockKind.MUTEX and word & MUTEX_OWNER == me:
+            return 1
+        if kind == LockKind.RWSEM and (word & bit or word & (WRITER | OWNER_MASK) == write_hold(mem, cpu)):
+            return 1
+        lock = _next_lock(mem, lock)
+    return 0
