@@ -240,17 +240,20 @@ def _filled(check: _Check, lists: int) -> list[tuple[int, int]]:
     return [(k, lists + k * LRU_ONE.SIZE) for k in np.flatnonzero(~empty).tolist()]
 
 
-def _values(check: _Check, node: int, prefix: int = 0) -> list[tuple[int, int]]:
-    """Every id with its value below a node of an IDR."""
+def _values(
+    check: _Check, node: int, prefix: int = 0, shifts: Sequence[int] = range(0, MAX_SHIFT + 1, NODE_SHIFT)
+) -> list[tuple[int, int]]:
+    """Every id with its value below a node of an IDR; `shifts` are those that the node may have."""
     if not node:
         return []
     shift = check.word(node + IDR_NODE.shift)
+    if shift not in shifts:
+        raise ValueError(f"node {node} of an IDR has shift {shift}, not {', '.join(map(str, shifts))}")
     slots = [(prefix + (k << shift), check.word(node + IDR_NODE.slots + k)) for k in range(NODE_SLOTS)]
     if shift == 0:
         return [(number, value) for number, value in slots if value]
-    if not 0 < shift <= MAX_SHIFT:
-        raise ValueError(f"node {node} of an IDR has shift {shift}")
-    return [found for number, child in slots if child for found in _values(check, child, number)]
+    below = (shift - NODE_SHIFT,)  # one and no other: a node that is below itself would have no end
+    return [found for number, child in slots if child for found in _values(check, child, number, below)]
 
 
 def _object(check: _Check, item: int, charges: dict[int, tuple[int, int]]) -> None:

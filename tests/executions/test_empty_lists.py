@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from shmreclaim.executions.oracles import check_at_rest
+from shmreclaim.lib.radix_tree import IDR, IDR_NODE
 from shmreclaim.mm.list_lru import LIST_LRU, LRU_NODE, LRU_NODE_WORDS, LRU_ONE
 from shmreclaim.mm.superblock import SUPERBLOCK
 from tests.emulated import SMALL, Emulated, add, mkdir, mount
@@ -49,6 +50,18 @@ def test_whatever_is_wrong_with_an_empty_list_is_found(kernel: Emulated, number:
     """A count without objects, or a head that does not point to itself, of the first, the last, any."""
     kernel.set_word(_array(kernel) + number * LRU_ONE.SIZE + field, value)
     assert any(message.startswith("I12") for message in kernel.oracles())
+
+
+@pytest.mark.parametrize("shift", [6, 12, 30])
+def test_a_node_that_is_below_itself_is_found(shift: int) -> None:
+    """In the IDR that has the lists since 5.18: whoever follows it would not come to an end."""
+    with Emulated("v6_7", "plain") as kernel:
+        kernel.play([mkdir(1), mount(0), add(1, 0, 3)])
+        node = kernel.word(kernel.sb(0) + SUPERBLOCK.dentries + LIST_LRU.xa + IDR.top)
+        kernel.set_word(node + IDR_NODE.shift, shift)
+        kernel.set_word(node + IDR_NODE.slots, node)
+        found = check_at_rest(kernel.arena, kernel.cpus)[1]
+    assert any(f"node {node} of an IDR has shift {shift}, not {shift - 6}" in message for message in found), found
 
 
 def test_a_list_that_claims_the_objects_of_another_is_found(kernel: Emulated) -> None:
