@@ -187,11 +187,14 @@ class Arena:
 
 def free_bytes() -> int:
     """How large a segment could be now: what is free of SHM and, since that may be more, of memory."""
-    shm = os.statvfs(SHM)
-    return min(shm.f_bavail * shm.f_frsize, _available_memory())
+    try:
+        shm = os.statvfs(SHM)
+    except OSError:  # it is not there: `create` says so, and what to do
+        return available_memory()
+    return min(shm.f_bavail * shm.f_frsize, available_memory())
 
 
-def _available_memory() -> int:
+def available_memory() -> int:
     """What the kernel thinks can be had without swapping, less a tenth: processes need some too."""
     with Path("/proc/meminfo").open(encoding="ascii") as lines:
         found = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)

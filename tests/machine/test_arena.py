@@ -149,6 +149,12 @@ def test_a_view_outside_the_segment_is_refused(arena: Arena, at: int, words: int
         arena.view(at, words)
 
 
+def test_without_shared_memory_what_is_free_is_what_memory_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever then makes a segment is told that /dev/shm is not there."""
+    monkeypatch.setattr("shmreclaim.machine.arena.SHM", str(tmp_path / "nowhere"))
+    assert free_bytes() > 1 << 20
+
+
 def test_what_is_free_is_what_both_shared_memory_and_memory_have() -> None:
     """No more than /dev/shm has; a segment of that size could be had."""
     shm = os.statvfs("/dev/shm")
