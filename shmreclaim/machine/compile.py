@@ -77,7 +77,7 @@ def cache_folder() -> Path:
     home = cache_home()
     folder = home / source_hash()
     if not folder.exists():
-        others = sorted((f for f in home.iterdir() if f.is_dir()), key=lambda f: f.stat().st_mtime)
+        others = sorted((f for f in home.iterdir() if f.is_dir()), key=_last_used)
         for old in others[: -KEPT_FOLDERS + 1]:
             shutil.rmtree(old, ignore_errors=True)
     folder.mkdir(exist_ok=True, mode=0o700)
@@ -93,8 +93,16 @@ def forget_old(folder: Path) -> None:
     """Remove folders in `folder` that were not used for some days: every edit of a user's file leaves one."""
     oldest = time.time() - KEPT_DAYS * 86400
     for old in folder.iterdir() if folder.is_dir() else ():
-        if old.stat().st_mtime < oldest:
+        if _last_used(old) < oldest:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _last_used(folder: Path) -> float:
+    """When; long ago if it is not there any more: other commands forget what is old, too."""
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 _stamps: dict[str, str] = {}

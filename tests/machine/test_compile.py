@@ -12,7 +12,15 @@ import pytest
 
 from shmreclaim.machine import upcall as upcalls
 from shmreclaim.machine.builtin import BuiltinFactory
-from shmreclaim.machine.compile import KEPT_FOLDERS, c_address, entry_point, link, out_of_line_functions, plain
+from shmreclaim.machine.compile import (
+    KEPT_FOLDERS,
+    c_address,
+    entry_point,
+    forget_old,
+    link,
+    out_of_line_functions,
+    plain,
+)
 from shmreclaim.machine.sources import PACKAGE
 from tests.both import KINDS, Memory
 from tests.machine import programs
@@ -239,3 +247,14 @@ def test_only_the_generations_used_last_stay_in_the_cache(tmp_path: Path) -> Non
     _, folder = tree.run()
     kept = {path.name for path in home.iterdir()}
     assert kept == {folder.name, *(f"old{k}" for k in range(4, KEPT_FOLDERS + 3))}
+
+
+def test_what_another_command_forgets_at_the_same_time_is_passed_over(tmp_path: Path) -> None:
+    """It is there when one looks, and gone when one looks closer, as a link to nothing is."""
+    for name in ("a", "c", "new"):
+        (tmp_path / name).mkdir()
+    for name in ("a", "c"):
+        os.utime(tmp_path / name, (1, 1))
+    (tmp_path / "b").symlink_to(tmp_path / "gone")
+    forget_old(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"b", "new"}
