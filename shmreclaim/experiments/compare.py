@@ -17,8 +17,8 @@ from shmreclaim import __version__
 from shmreclaim.errors import UsageError
 from shmreclaim.experiments.combine import combine
 from shmreclaim.machine.process import cores, machine_description
-from shmreclaim.plugins import Design, choose
-from shmreclaim.result import DesignFile, Machine, Result, RunRecord, WorkloadSummary
+from shmreclaim.plugins import Design, choose, design_files
+from shmreclaim.result import Machine, Result, RunRecord, WorkloadSummary
 
 if TYPE_CHECKING:
     from shmreclaim.workload.ops import Workload
@@ -85,7 +85,6 @@ class CompareOptions:
             raise UsageError(
                 f"--seed {self.seed} is out of range", remedy=f"Give a whole number, 0 to {(1 << 63) - 1}."
             )
-        choose(self.designs)
 
 
 def at_least_one(name: str, value: int | None) -> None:
@@ -118,9 +117,7 @@ def compare(options: CompareOptions, progress: Progress) -> Result:
         machine=describe_machine(),
         workload=_summary(workload),
         designs={name: combine(runs) for name, runs in records.items()},
-        design_files={
-            design.name: DesignFile(path=design.file, sha256=design.sha256) for design in chosen if design.path
-        },
+        design_files=design_files(chosen),
     )
 
 
@@ -174,7 +171,7 @@ def make_ready(chosen: tuple[Design, ...], progress: Progress) -> None:
 
 def _parameters(options: CompareOptions, chosen: tuple[Design, ...], cpus: int) -> dict[str, object]:
     trace = None if options.trace is None else str(options.trace)
-    named = [design.path or design.name for design in chosen]
+    named = [design.given for design in chosen]
     return {**asdict(options), "trace": trace, "designs": named, "cpus": cpus}
 
 

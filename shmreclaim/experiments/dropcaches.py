@@ -15,8 +15,8 @@ from shmreclaim import __version__
 from shmreclaim.drop_passes import BASELINE, DesignPasses, DropPass, DropsAtSize, DropsResult
 from shmreclaim.errors import SetupError
 from shmreclaim.experiments.compare import Progress, at_least_one, describe_machine, make_ready, positive
-from shmreclaim.plugins import Design, choose
-from shmreclaim.result import DesignFile, Invariants, LoggedOp, RunRecord, Spread
+from shmreclaim.plugins import Design, choose, design_files
+from shmreclaim.result import Invariants, LoggedOp, RunRecord, Spread
 from shmreclaim.workload.drop_caches import drop_caches, expect_in_range
 from shmreclaim.workload.ops import Op
 
@@ -47,7 +47,6 @@ class DropOptions:
         """Refuse what cannot be run."""
         at_least_one("repeat", self.repeat)
         positive("timeout", self.timeout)
-        choose(self.designs)
         expect_in_range(self.containers, self.objects, self.passes)
 
     def workload(self, containers: int) -> Workload:
@@ -76,14 +75,12 @@ def dropcaches(options: DropOptions, progress: Progress) -> DropsResult:
     return DropsResult(
         version=__version__,
         started=started,
-        parameters={**asdict(options), "designs": [design.path or design.name for design in chosen]},
+        parameters={**asdict(options), "designs": [design.given for design in chosen]},
         machine=describe_machine(),
         segment_bytes=found[-1].segment_bytes,
         designs=found[-1].designs,
         sweep=found if options.sweep else [],
-        design_files={
-            design.name: DesignFile(path=design.file, sha256=design.sha256) for design in chosen if design.path
-        },
+        design_files=design_files(chosen),
     )
 
 

@@ -7,6 +7,6 @@ What a file does when it runs is tried in `executions/admission.py`. A file is r
 command runs the text that was read then, whatever becomes of the file meanwhile (docs/decisions/0011).
 """
 
-from shmreclaim.plugins.choice import Design, choose, is_plugin
+from shmreclaim.plugins.choice import Design, choose, design_files, is_plugin
 
-__all__ = ["Design", "choose", "is_plugin"]
+__all__ = ["Design", "choose", "design_files", "is_plugin"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from shmreclaim import designs
 from shmreclaim.errors import UsageError
+from shmreclaim.result import DesignFile
 from shmreclaim.switches import parse_variant
 
 PACKAGE = "shmreclaim_plugins"
@@ -32,6 +33,11 @@ class Design:
     """What was in the file when it was read."""
 
     @property
+    def given(self) -> str:
+        """What `--designs` calls it."""
+        return self.path or self.name
+
+    @property
     def file(self) -> str:
         """The file's name in code made from it: absolute."""
         return str(Path(self.path).absolute())
@@ -52,9 +58,25 @@ def choose(texts: Sequence[str]) -> tuple[Design, ...]:
 
     What contains a `/` or ends in `.py` is a file. Raises UsageError for what is not there, or twice.
     """
-    chosen = tuple(_read(text) if _is_path(text) else _built_in(text) for text in texts or designs.NAMES)
+    chosen = tuple(_choose(text) for text in texts or designs.NAMES)
     _all_different(chosen)
     return chosen
+
+
+def design_files(chosen: Sequence[Design]) -> dict[str, DesignFile]:
+    """Say, for a result, which files users' designs came from."""
+    return {design.name: DesignFile(path=design.file, sha256=design.sha256) for design in chosen if design.path}
+
+
+def _choose(text: str) -> Design:
+    file, ending, switches = text.partition(".py+")
+    if ending and not Path(text).exists():
+        raise UsageError(
+            f"{text!r}: a file of your own has no switch {switches!r}",
+            cause="Switches are of built-in designs.",
+            remedy=f"Change the line in a copy of {file}.py.",
+        )
+    return _read(text) if _is_path(text) else _built_in(text)
 
 
 def _is_path(text: str) -> bool:
@@ -98,7 +120,7 @@ def _all_different(chosen: tuple[Design, ...]) -> None:
         if other is design:
             continue
         if other == design:
-            raise UsageError(f"--designs names a design twice: {design.path or design.name}", remedy="Name each once.")
+            raise UsageError(f"--designs names a design twice: {design.given}", remedy="Name each once.")
         raise UsageError(
             f"{_who(other)} and {_who(design)} would both be called {design.name!r} in the report",
             remedy="Give the file another name.",
