@@ -69,17 +69,22 @@ def answer_of(target: Callable[..., Any], arguments: tuple[Any, ...], tell: Call
         with receiver:
             try:
                 with sender:
-                    start(process)
+                    _start(process)
                 return _listen(receiver, process, tell, take_signals)
-            except (OSError, EOFError) as error:
-                raise SetupError(
-                    f"cannot start a process that examines a design: {str(error) or 'the fork server ended'}",
-                    cause="Usually the limit of processes or open files is reached (ulimit -u, ulimit -n).",
-                ) from None
             finally:
                 with suppress(AttributeError, ValueError):  # it was never started
                     process.kill()
                     process.join()
+
+
+def _start(process: Any) -> None:
+    try:
+        start(process)
+    except (OSError, EOFError) as error:
+        raise SetupError(
+            f"cannot start a process that examines a design: {str(error) or 'the fork server ended'}",
+            cause="Usually the limit of processes or open files is reached (ulimit -u, ulimit -n).",
+        ) from None
 
 
 def _listen(receiver: Any, process: Any, tell: Callable[[str], None], take_signals: Callable[[], None]) -> Any:
@@ -89,7 +94,7 @@ def _listen(receiver: Any, process: Any, tell: Callable[[str], None], take_signa
             continue
         try:
             kind, news = receiver.recv()
-        except EOFError:
+        except (EOFError, OSError):  # an OSError if it ended in the middle of a message
             process.join()
             code = process.exitcode
             how = death(code) if code < 0 else "ended early; its message is above"
@@ -108,5 +113,8 @@ def _answer(target: Callable[..., Any], arguments: tuple[Any, ...], sender: Any)
         answer = target(*arguments, lambda what: sender.send(("told", what)))
     except ShmreclaimError as error:
         sender.send(("error", error))
+    except OSError as error:
+        what = f"the machine refused what examining a design takes: {error}"
+        sender.send(("error", SetupError(what, cause="Usually the disk that has the cache is full.")))
     else:
         sender.send(("answer", answer))

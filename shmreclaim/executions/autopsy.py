@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shmreclaim.errors import ModelViolation
-from shmreclaim.executions.interpreted import ROW_WORDS, DesignError, Interpreted, Limits, limited
+from shmreclaim.executions.interpreted import ROW_WORDS, DesignError, Interpreted, Limits, TooLong, limited
 from shmreclaim.mm.boot import Machine
 from shmreclaim.plugins import Design
 from shmreclaim.workload.ops import Op, Workload
@@ -23,9 +23,9 @@ def verdict(design: Design, crash: str, found: DesignError | None) -> ModelViola
     if found is None:
         return ModelViolation(
             what,
-            cause="Interpreted, one operation at a time, the same workload does not show it in "
-            f"{LIMITS.seconds:g} s: most likely it takes operations that overlap. Usually memory was used after it was "
-            "freed, or without the lock that protects it.",
+            cause="Interpreted, one operation at a time, the same workload does not show it, as far as "
+            f"{LIMITS.seconds:g} s and the memory here go: most likely it takes operations that overlap. Usually "
+            "memory was used after it was freed, or without the lock that protects it.",
             remedy=f"Look at what {design.path} does in the operations above.",
         )
     where = found.where or f"{design.path}: none of its functions was running, but what they left behind was used"
@@ -37,14 +37,17 @@ def verdict(design: Design, crash: str, found: DesignError | None) -> ModelViola
 
 
 def repeat(
-    design: Design, workload: Workload, machine: Machine, _tell: Callable[[str], None]
+    design: Design, workload: Workload, machine: Machine, tell: Callable[[str], None]
 ) -> tuple[str, str, str] | None:
-    """Play a workload interpreted; what went wrong, if anything did within the limits."""
+    """Play a workload interpreted; what went wrong, if anything did within the limits, those of memory included."""
+    tell("repeating it, interpreted, to find the line")
     try:
         with limited(LIMITS):
             _play(Interpreted(design, machine, LIMITS), workload)
     except DesignError as fault:
         return None if fault.is_limit else (fault.where, fault.why, fault.during)
+    except (OSError, MemoryError, TooLong):  # outside of the design, as where the memory of the machine is made
+        return None
     return None
 
 

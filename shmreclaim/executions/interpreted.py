@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import numpy as np
 from shmreclaim import kernel
 from shmreclaim.executions import oracles
 from shmreclaim.machine import checked
-from shmreclaim.machine.arena import Arena
+from shmreclaim.machine.arena import Arena, available_memory
 from shmreclaim.machine.checked import CheckedMemory, Exhausted, OutOfBoundsError
 from shmreclaim.machine.compile import plain
 from shmreclaim.machine.cpu import CPU
@@ -34,10 +35,6 @@ from shmreclaim.plugins.form import place
 from shmreclaim.workload.ops import OP_DTYPE, Op, Stream
 
 ROW_WORDS = OP_DTYPE.itemsize // 8
-ROOM_BYTES = 2 << 30
-"""What a design may take of this process's memory while it is interpreted."""
-
-
 _OURS = {__file__, checked.__file__}
 """Files whose frames say nothing of where a design went wrong."""
 
@@ -104,9 +101,10 @@ class Interpreted:
         where = place(self.design, frames[mine[-1]].lineno, frames[mine[-1]].name) if mine else ""
         if frames and (not mine or mine[-1] < len(frames) - 1):
             during += f", in {frames[-1].name}() of {Path(frames[-1].filename).name}"
-        if isinstance(error, Exhausted | TooLong):
+        is_limit = isinstance(error, Exhausted | TooLong | MemoryError)
+        if is_limit:
             during += "; on the way: " + ", ".join(f"{frames[k].name}() line {frames[k].lineno}" for k in mine)
-        return DesignError(where, self._why(error), during, is_limit=isinstance(error, Exhausted | TooLong))
+        return DesignError(where, self._why(error), during, is_limit=is_limit)
 
     def _why(self, error: Exception) -> str:
         if isinstance(error, OutOfBoundsError):
@@ -115,6 +113,8 @@ class Interpreted:
             why = f"it does not end: {self.limits.uses} uses of memory were allowed"
         elif isinstance(error, TooLong):
             why = f"it does not end: {self.limits.seconds:g} s were allowed"
+        elif isinstance(error, MemoryError):
+            why = "it takes more memory than the machine has"
         elif isinstance(error, LoneTaskError):
             why = f"it waits for what never comes ({error})"
         else:
@@ -125,7 +125,10 @@ class Interpreted:
 
 @contextmanager
 def limited(limits: Limits) -> Iterator[None]:
-    """Bound the time and the memory of what is interpreted meanwhile; the main thread's, in a process of its own."""
+    """Bound the time and the memory of what is interpreted meanwhile; the main thread's, in a process of its own.
+
+    It may take what memory the machine has to give, not more: then it is ended, and nobody else's process is.
+    """
 
     def end(_number: int, _frame: object) -> None:
         raise TooLong
@@ -134,14 +137,11 @@ def limited(limits: Limits) -> Iterator[None]:
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = signal.signal(signal.SIGALRM, end)
     signal.setitimer(signal.ITIMER_REAL, limits.seconds)
-    resource.setrlimit(resource.RLIMIT_AS, (_least(taken + ROOM_BYTES, soft), hard))
+    wanted = min(taken + available_memory(), sys.maxsize)
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if soft == resource.RLIM_INFINITY else min(wanted, soft), hard))
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def _least(wanted: int, limit: int) -> int:
-    return wanted if limit == resource.RLIM_INFINITY else min(wanted, limit)

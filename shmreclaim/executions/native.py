@@ -7,11 +7,12 @@ segment stays behind: `run` kills what is left of its workers and removes its se
 
 from __future__ import annotations
 
+import functools
 import mmap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import multiprocess
 import numpy as np
@@ -20,8 +21,7 @@ from multiprocess import connection
 from shmreclaim import kernel
 from shmreclaim.designs import NAMES
 from shmreclaim.errors import Inconclusive, InternalError, SetupError, UsageError
-from shmreclaim.executions import autopsy, collect, oracles
-from shmreclaim.executions.admission import answer_of
+from shmreclaim.executions import admission, autopsy, collect, oracles
 from shmreclaim.executions.crew import POLL_S, Crew, Job, WorkerCrashError, death
 from shmreclaim.executions.interpreted import DesignError
 from shmreclaim.machine.arena import Arena
@@ -143,17 +143,31 @@ def run(workload: Workload, design: str, settings: RunSettings, progress: Callab
         return _run(workload, design, settings, progress, take_signals)
 
 
-def run_design(
-    workload: Workload, design: Design, settings: RunSettings, progress: Callable[[int, int], None]
-) -> RunRecord:
+class Progress(admission.Progress, Protocol):
+    """Who is told how far a run is, and what is done where a user's file crashed it."""
+
+    def advanced(self, done: int, total: int) -> None:
+        """`done` of `total` operations are done."""
+
+
+def run_design(workload: Workload, design: Design, settings: RunSettings, progress: Progress) -> RunRecord:
     """As `run`, for a built-in design or a user's, which raises ModelViolation where its file crashes a worker."""
     try:
-        return run(workload, design.module, settings, progress)
+        return run(workload, design.module, settings, progress.advanced)
     except WorkerCrashError as crash:
         if not design.path:
             raise
-        found = answer_of(autopsy.repeat, (design, workload, machine_for(workload)), lambda _: None)
-        raise autopsy.verdict(design, crash.what, None if found is None else DesignError(*found)) from None
+        tell = functools.partial(progress.admitting, design.name)
+        raise autopsy.verdict(design, crash.what, _look_for_line(workload, design, tell)) from None
+
+
+def _look_for_line(workload: Workload, design: Design, tell: Callable[[str], None]) -> DesignError | None:
+    """What an autopsy finds; nothing if it cannot be made: the design's fault must not become the machine's."""
+    try:
+        found = admission.answer_of(autopsy.repeat, (design, workload, machine_for(workload)), tell)
+    except (InternalError, SetupError):
+        return None
+    return None if found is None else DesignError(*found)
 
 
 def _run(

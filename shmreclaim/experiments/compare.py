@@ -154,7 +154,7 @@ def _run_all(
     order = [design for _ in range(options.repeat) for design in chosen]
     for number, design in enumerate(order, start=1):
         progress.started(design.name, number, len(order))
-        record = native.run_design(workload, design, settings, progress.advanced)
+        record = native.run_design(workload, design, settings, progress)
         records[design.name].append(record)
         progress.finished(design.name, number, record)
     return records

@@ -153,7 +153,7 @@ class _Turns:
                 self._done += 1
                 label = f"{design.name}, {containers} containers" if self._options.sweep else design.name
                 self._progress.started(label, self._done, self._total)
-                runs[design.name].append(native.run_design(workload, design, self._settings, self._progress.advanced))
+                runs[design.name].append(native.run_design(workload, design, self._settings, self._progress))
                 self._progress.finished(label, self._done, runs[design.name][-1])
         size = native.segment_bytes(workload, self._settings)
         return DropsAtSize(containers=containers, segment_bytes=size, designs=fold(runs))
