@@ -6,16 +6,17 @@ the module from that (`load`). Tracebacks and messages name the user's file and 
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import os
 import sys
-import tempfile
 import types
 from pathlib import Path
 
 import msgspec
 
 from shmreclaim.errors import SetupError
+from shmreclaim.files import written_whole
 from shmreclaim.machine import layout
 from shmreclaim.machine.compile import cache_folder, forget_old, stamp_source
 from shmreclaim.plugins.choice import Design
@@ -36,10 +37,8 @@ def keep(design: Design) -> None:
     forget_old(folder.parent)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.utime(folder)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".")
-    with os.fdopen(handle, "wb") as file:
+    with written_whole(folder / TEXT) as file:
         file.write(msgspec.json.encode(Kept(os.fsencode(design.file), design.source)))
-    Path(name).replace(folder / TEXT)
 
 
 def load(name: str) -> types.ModuleType:
@@ -67,7 +66,8 @@ def _make(name: str, kept: Kept) -> types.ModuleType:
     module.__file__ = path
     sys.modules[name] = module
     try:
-        exec(code, vars(module))
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for the result
+            exec(code, vars(module))
     except BaseException:
         del sys.modules[name]
         layout.forget(name)
