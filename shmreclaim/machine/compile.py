@@ -19,6 +19,7 @@ the stale machine code of its caller (numba documentation, developer/caching.rst
 from __future__ import annotations
 
 import ctypes
+import dis
 import functools
 import hashlib
 import inspect
@@ -269,37 +270,47 @@ def _compile(function: Callable[..., int], arguments: int) -> Any:
 
 def own_functions(module: types.ModuleType) -> list[Callable[..., int]]:
     """The functions of a module that are marked here, not those that it imports; in the order of its lines."""
-    found = {id(body): value for value in vars(module).values() if (body := _source(value)) is not None}
-    own = [value for value in found.values() if _source(value).__module__ == module.__name__]
-    return sorted(own, key=lambda value: _source(value).__code__.co_firstlineno)
+    found = {id(body): value for value in vars(module).values() if (body := body_of(value)) is not None}
+    own = [value for value in found.values() if body_of(value).__module__ == module.__name__]
+    return sorted(own, key=lambda value: body_of(value).__code__.co_firstlineno)
 
 
-def signature(function: Any) -> inspect.Signature | None:
-    """What a marked function takes; None for anything that is not marked."""
-    body = _source(function)
-    return None if body is None else inspect.signature(body)
+def body_of(function: Any) -> Any:
+    """The Python function behind a marked one; None for anything else."""
+    return getattr(getattr(function, "dispatcher", function), "py_func", None)
 
 
-def first_line(function: Any) -> int:
-    """The line where a marked function begins, the marks above it included; 0 for anything else."""
-    body = _source(function)
-    return 0 if body is None else int(body.__code__.co_firstlineno)
+def named_globals(code: types.CodeType) -> set[str]:
+    """The globals that a function names, in functions inside it too; names of attributes are not among them."""
+    inside = (named_globals(each) for each in code.co_consts if isinstance(each, types.CodeType))
+    return {each.argval for each in dis.get_instructions(code) if each.opname == "LOAD_GLOBAL"}.union(*inside)
 
 
-def troubles(functions: Sequence[Callable[..., int]], called: Collection[str]) -> list[Trouble]:
+def troubles(functions: Sequence[Callable[..., int]], called: Collection[Callable[..., int]]) -> list[Trouble]:
     """Compile functions; of those that fail, tell the ones that fail by themselves, not by what they call.
 
-    `called` are the names of those that are called through a pointer, beside the out-of-line ones: they must return
-    a word, or their caller would read what is no result.
+    Functions that call each other, in a circle, all fail by themselves. `called` are those that are called through a
+    pointer, beside the out-of-line ones: they must return a word, or their caller would read what is no result.
     """
-    failed: dict[str, tuple[Any, Trouble]] = {}
+    failed: dict[str, Trouble] = {}
+    calls: dict[str, set[str]] = {}
     for function in functions:
-        body = _source(function)
-        trouble = _trouble(function, body, by_pointer=body.__name__ in called or hasattr(function, "dispatcher"))
+        body = body_of(function)
+        trouble = _trouble(function, body, by_pointer=function in called or hasattr(function, "dispatcher"))
         if trouble is not None:
-            failed[body.__name__] = (body, trouble)
-    names = set(failed)
-    return [trouble for name, (body, trouble) in failed.items() if not set(body.__code__.co_names) & names - {name}]
+            failed[body.__name__], calls[body.__name__] = trouble, named_globals(body.__code__)
+    reached = {name: _reached(name, calls) for name in failed}
+    return [trouble for name, trouble in failed.items() if all(name in reached[other] for other in reached[name])]
+
+
+def _reached(name: str, calls: dict[str, set[str]]) -> set[str]:
+    """What a function calls, and what that calls, of those that `calls` knows."""
+    found: set[str] = set()
+    new = {name}
+    while new:
+        new = {callee for each in new for callee in calls[each] if callee in calls} - found
+        found |= new
+    return found
 
 
 def _trouble(function: Any, body: Any, *, by_pointer: bool) -> Trouble | None:
@@ -310,15 +321,18 @@ def _trouble(function: Any, body: Any, *, by_pointer: bool) -> Trouble | None:
     except NumbaError as error:
         line = getattr(getattr(error, "loc", None), "line", 0)
         line = line if first <= line <= last else line_in(str(error), first, last)
-        return Trouble(line, body.__name__, reason(str(error)))
+        return Trouble(line, body.__name__, reason(str(error)), body.__code__.co_filename)
+    except OSError:  # the cache could not be written: no fault of the function's
+        raise
     except Exception as error:  # of code that it does not expect, the compiler makes errors of any kind
-        return Trouble(first, body.__name__, f"the compiler gives up on it: {type(error).__name__}: {error}")
+        why = f"the compiler gives up on it: {type(error).__name__}: {error}"
+        return Trouble(first, body.__name__, why, body.__code__.co_filename)
     returned = numba.types.unliteral(result.signature.return_type)
     if not by_pointer or returned == numba.int64:
         return None
     lost = isinstance(returned, numba.types.Optional | numba.types.NoneType)
     why = "it must return a word on every way through it" if lost else f"it must return a word, not {returned}"
-    return Trouble(first, body.__name__, why)
+    return Trouble(first, body.__name__, why, body.__code__.co_filename)
 
 
 _twins: dict[int, tuple[types.ModuleType, dict[str, Any]]] = {}
@@ -326,16 +340,11 @@ _twins: dict[int, tuple[types.ModuleType, dict[str, Any]]] = {}
 
 def plain(function: F) -> F:
     """Give the interpreted twin of `function`: the same source, every compiled callee a twin as well."""
-    source = _source(function)
+    source = body_of(function)
     twin = _namespace(source).get(source.__name__)
     if twin is None or twin.__code__ is not source.__code__:
         twin = _twin(source)
     return cast(F, twin)
-
-
-def _source(function: Any) -> Any:
-    """The Python function behind a compiled one; None for anything else."""
-    return getattr(getattr(function, "dispatcher", function), "py_func", None)
 
 
 def _namespace(source: Any) -> dict[str, Any]:
@@ -345,7 +354,7 @@ def _namespace(source: Any) -> dict[str, Any]:
         names = dict(vars(module))
         _twins[id(module)] = (module, names)
         for name, value in list(names.items()):
-            inner = _source(value)
+            inner = body_of(value)
             if inner is not None:
                 names[name] = _twin(inner) if inner.__module__ == module.__name__ else plain(value)
     return _twins[id(module)][1]

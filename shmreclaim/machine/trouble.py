@@ -23,6 +23,8 @@ class Trouble(NamedTuple):
     line: int
     function: str
     why: str
+    file: str
+    """Where the function stands: it may be one that a design imported."""
 
 
 def reason(text: str) -> str:

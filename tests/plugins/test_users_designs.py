@@ -7,41 +7,13 @@ from pathlib import Path
 
 import pytest
 
-import shmreclaim.designs.davydov as davydov_module
 from tests.executions.command import Command, compare
-
-DAVYDOV = Path(str(davydov_module.__file__)).read_text()
-EXAMPLE = Path(__file__).parents[2] / "docs/examples/ids_under_map_mutex.py"
-QUICK = ("--scenario", "containers", "--repeat", "1")
+from tests.plugins.files import DAVYDOV, EXAMPLE, QUICK, line_of, refused, write
 
 
 @pytest.fixture(autouse=True)
 def _compiled(compiled_once: None) -> None:
     """What is not the user's is compiled before."""
-
-
-def write(folder: Path, old: str = "", new: str = "", name: str = "mine.py") -> Path:
-    """A copy of davydov.py with one change."""
-    assert old in DAVYDOV
-    path = folder / name
-    path.write_text(DAVYDOV.replace(old, new, 1) if old else DAVYDOV)
-    return path
-
-
-def line_of(path: Path, text: str) -> int:
-    """The first line of a file that contains `text`."""
-    return next(n for n, line in enumerate(path.read_text().splitlines(), 1) if text in line)
-
-
-def refused(path: Path, *lines: str) -> str:
-    """Run it; it must end with exit code 1, such lines and no traceback; gives stderr."""
-    code, out, err = compare(*QUICK, "--designs", str(path))
-    assert (code, out) == (1, ""), err
-    assert f"{path} cannot be used as a design\n" in err
-    for line in lines:
-        assert line in err.splitlines(), err
-    assert "Traceback" not in err
-    return err
 
 
 def test_a_copy_of_a_built_in_design_does_what_that_does(tmp_path: Path) -> None:
@@ -61,64 +33,13 @@ def test_a_copy_of_a_built_in_design_does_what_that_does(tmp_path: Path) -> None
     assert f"--designs davydov,{path} " in out
 
 
-def test_everything_that_a_file_lacks_is_said_at_once(tmp_path: Path) -> None:
-    """A function, an argument, the mark: three lines, before anything is compiled or tried."""
-    path = write(tmp_path, "def memcg_free(", "def memcg_gone(")
-    text = path.read_text().replace("@compiled\ndef init", "def init")
-    path.write_text(
-        text.replace("def shrink_slab(mem: Any, cpu: int, memcg: int,", "def shrink_slab(mem: Any, cpu: int,")
-    )
-    shrink = line_of(path, "def shrink_slab") - 1
-    err = refused(
-        path,
-        f"{path}: memcg_free() is missing",
-        f"{path}:{line_of(path, 'def init')}: init() is not marked @compiled",
-        f"{path}:{shrink}: shrink_slab() takes 5 arguments (mem, cpu, nid, gfp, priority); "
-        "it must take 6, mem and cpu first",
-    )
-    assert "trying" not in err
-
-
-def test_a_syntax_error_has_its_line(tmp_path: Path) -> None:
-    """And the text that is not Python."""
-    path = write(tmp_path, "    freed = 0\n", "    freed = = 0\n")
-    refused(path, f"{path}:{line_of(path, 'freed = = 0')}: invalid syntax: freed = = 0")
-
-
-@pytest.mark.parametrize(
-    ("line", "why"),
-    [
-        ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("from shmreclaim.sync.mutex import mutex_look", "ImportError: cannot import name 'mutex_look'"),
-        ("import helper", "imports helper; it may import shmreclaim and the standard library alone"),
-        ("from . import helper", "imports .; it may import shmreclaim and the standard library alone"),
-    ],
-)
-def test_what_fails_when_a_file_is_loaded_has_its_line(line: str, why: str, tmp_path: Path) -> None:
-    """Also a module of the user's own: machine code would not notice that it changed."""
-    (tmp_path / "helper.py").write_text("")
-    path = write(tmp_path, "PLACEHOLDER = -1\n", f"PLACEHOLDER = -1\n{line}\n")
-    assert f"{path}:{line_of(path, line)}: {why}" in refused(path)
-
-
-def test_what_cannot_be_compiled_names_the_inner_function(tmp_path: Path) -> None:
-    """Not the one that calls it, and not what the compiler went through."""
-    path = write(
-        tmp_path,
-        "    head = _state(mem) + DAVYDOV.shrinker_list\n",
-        "    head = _state(mem) + mem[4000] * 0 + DAVYDOV.shrinker_list\n",
-    )
-    why = "words of memory are used through read_once(mem, i), write_once(mem, i, value) and the like, not mem[i]"
-    err = refused(path, f"{path}:{line_of(path, 'mem[4000]')}: _shrink_list(): {why}")
-    assert "shrink_slab()" not in err
-    assert "mine: compiling it\n" in err
-
-
-def test_a_function_that_may_return_nothing_is_refused(tmp_path: Path) -> None:
-    """Its caller, in machine code, would read what is no result."""
-    path = write(tmp_path, "    return maps_free(mem, cpu, memcg)\n", "    maps_free(mem, cpu, memcg)\n")
-    at = line_of(path, "def memcg_free") - 1
-    refused(path, f"{path}:{at}: memcg_free(): it must return a word on every way through it")
+def test_what_a_file_prints_when_it_is_loaded_is_not_in_the_result(tmp_path: Path) -> None:
+    """It goes to stderr, from every process."""
+    path = write(tmp_path, "PLACEHOLDER = -1\n", "PLACEHOLDER = -1\nprint('here I am')\n")
+    code, out, err = compare(*QUICK, "--cpus", "1", "--designs", str(path), "--json", "-")
+    assert code == 0, err
+    assert list(json.loads(out)["designs"]) == ["mine"]
+    assert err.startswith("here I am\n")
 
 
 OUTSIDE = "    memcg = mem_cgroup_iter(mem, cpu, root_memcg(mem), 0)\n"
@@ -164,6 +85,12 @@ def test_a_loop_without_end_is_ended(old: str, new: str, function: str, tmp_path
     assert re.search(rf"on the way: .*{function}\(\) line \d+", err)
 
 
+def test_numbers_that_fill_the_memory_are_found_by_the_tryout(tmp_path: Path) -> None:
+    """Words have 64 bits; interpreted, they would go on growing."""
+    path = write(tmp_path, OUTSIDE, f"{OUTSIDE}    memcg += (1 << (1 << 40)) * 0\n")
+    refused(path, f"{path}:{line_of(path, '1 << 40')}: _grow_all(): it takes more memory than the machine has")
+
+
 BEYOND_THE_TRYOUT = "    if number >= 0:\n        note_id_taken(mem, number)\n"
 
 
@@ -179,7 +106,27 @@ def test_a_crash_that_the_tryout_does_not_reach_has_its_line_too(tmp_path: Path)
     )
     at = line_of(path, "1 << 40")
     assert f"{path}:{at}: _alloc_shrinker_id(): word 1099511627776 is outside of memory" in err
+    assert "\nmine: repeating it, interpreted, to find the line\n" in err
     assert "Traceback" not in err
+
+
+ENDS_ITS_AUTOPSY = """PLACEHOLDER = -1
+import os, traceback
+if any(frame.name == "repeat" for frame in traceback.extract_stack()):
+    os._exit(3)
+"""
+
+
+def test_a_crash_stays_the_designs_fault_where_the_line_cannot_be_looked_for(tmp_path: Path) -> None:
+    """What kept the repetition from its end is not what the user has to know."""
+    path = write(
+        tmp_path, BEYOND_THE_TRYOUT, f"    if number >= 170:\n        write_once(mem, 1 << 40, 1)\n{BEYOND_THE_TRYOUT}"
+    )
+    path.write_text(path.read_text().replace("PLACEHOLDER = -1\n", ENDS_ITS_AUTOPSY))
+    code, out, err = compare(*QUICK, "--designs", str(path))
+    assert (code, out) == (2, ""), err
+    assert "used memory that is not there: CPU" in err
+    assert "the same workload does not show it" in err
 
 
 def test_a_broken_invariant_of_a_users_design_is_a_verdict(tmp_path: Path) -> None:
@@ -214,33 +161,6 @@ def test_an_edit_during_a_comparison_changes_nothing_of_it(tmp_path: Path) -> No
     assert code == 0, err
     runs = json.loads(result.read_text())["designs"]["mine"]["per_run"]
     assert len({json.dumps(run["ops"]) for run in runs}) == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("davydov.py", "would both be called 'davydov' in the report"),
-        ("missing.py", "missing.py is not there"),
-        ("", "is not a file"),
-    ],
-)
-def test_a_file_that_cannot_be_chosen_is_refused(name: str, said: str, tmp_path: Path) -> None:
-    """A name that would mislead, one that is not there, a folder."""
-    path = tmp_path / name
-    if name == "davydov.py":
-        write(tmp_path, name=name)
-    code, out, err = compare(*QUICK, "--designs", f"{path}/" if not name else str(path))
-    assert (code, out) == (1, "")
-    assert said in err
-
-
-def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
-    """Nobody could tell them apart in the table."""
-    (tmp_path / "other").mkdir()
-    both = f"{write(tmp_path)},{write(tmp_path / 'other')}"
-    code, out, err = compare(*QUICK, "--designs", both)
-    assert (code, out) == (1, "")
-    assert "would both be called 'mine' in the report" in err
 
 
 @pytest.mark.stress
