@@ -14,7 +14,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import multiprocess
@@ -71,7 +71,7 @@ def start(process: Any) -> None:
 
 
 def follow_parent() -> None:
-    """Die with the process that started this one, and let it decide how a run ends."""
+    """Die with the process that started this one, and let it decide how a run ends, and what standard output gets."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = multiprocess.parent_process()
     if parent is not None and not parent.is_alive():  # it died before the line above
@@ -79,3 +79,5 @@ def follow_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    with suppress(OSError):  # there is no standard error
+        os.dup2(2, 1)

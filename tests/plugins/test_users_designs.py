@@ -33,13 +33,18 @@ def test_a_copy_of_a_built_in_design_does_what_that_does(tmp_path: Path) -> None
     assert f"--designs davydov,{path} " in out
 
 
-def test_what_a_file_prints_when_it_is_loaded_is_not_in_the_result(tmp_path: Path) -> None:
-    """It goes to stderr, from every process."""
+def test_what_a_file_prints_is_not_in_the_result(tmp_path: Path) -> None:
+    """It goes to stderr, from every process: when the file is loaded, interpreted, and compiled."""
     path = write(tmp_path, "PLACEHOLDER = -1\n", "PLACEHOLDER = -1\nprint('here I am')\n")
+    growth = "        capacity = bits_for(number)\n"
+    path.write_text(path.read_text().replace(growth, f"{growth}        print(4711)\n"))
     code, out, err = compare(*QUICK, "--cpus", "1", "--designs", str(path), "--json", "-")
     assert code == 0, err
     assert list(json.loads(out)["designs"]) == ["mine"]
     assert err.startswith("here I am\n")
+    tryout, run = err.split("run 1 of 1, mine: started\n")
+    assert "\n4711\n" in tryout
+    assert "4711\n" in run
 
 
 OUTSIDE = "    memcg = mem_cgroup_iter(mem, cpu, root_memcg(mem), 0)\n"
