@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from shmreclaim.errors import UsageError
+from shmreclaim.errors import SetupError, UsageError
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.compile import entry_point, link
 from shmreclaim.machine.cpu import MAX_CPUS
@@ -71,17 +71,24 @@ def _of_slots() -> tuple[Callable[[int, int], int], Callable[[int, int], int]]:
     return entry_point(disown_all, 2), entry_point(holds_any, 2)
 
 
-_by_name: weakref.WeakValueDictionary[str, Tasks] = weakref.WeakValueDictionary()
+_known: weakref.WeakValueDictionary[tuple[str, int], Tasks] = weakref.WeakValueDictionary()
 
 
 def tasks_in(arena: Arena) -> Tasks:
     """The slots of an arena, as this process uses them."""
-    return _by_name.get(arena.name) or _by_name.setdefault(arena.name, Tasks(arena, *_of_slots()))
+    key = (arena.name, arena.inode)  # a name that was unlinked may be another segment's
+    return _known.get(key) or _known.setdefault(key, Tasks(arena, *_of_slots()))
 
 
 def tasks_named(name: str) -> Tasks:
-    """The slots of the arena of that name; attaches to it if this process has not yet."""
-    return _by_name.get(name) or tasks_in(Arena.attach(name))
+    """The slots of the arena of that name, or of the last that this process knew by it if there is none any more."""
+    try:
+        return tasks_in(Arena.attach(name))
+    except SetupError:
+        known = [tasks for (other, _), tasks in list(_known.items()) if other == name]
+        if not known:
+            raise
+        return known[-1]
 
 
 def new_lock(arena: Arena, init: Callable[[int, int], Any]) -> Place:
@@ -153,8 +160,7 @@ class _Anonymous:
     def give(self, place: Place, forks: int) -> None:
         """Use the words of a lock again that is gone, if no other process can know it."""
         if self.pid == os.getpid() and self.forks == forks:
-            with self.guard:
-                self.free.append(place)
+            self.free.append(place)  # without the guard: the garbage collector may call this inside of take()
 
     def forget(self) -> None:
         """In a forked child: the parent's segments are not ours to make locks in."""

@@ -80,6 +80,12 @@ class _Count:
             raise InternalError(f"waiting for the count at word {at} ended with {outcome}")
         return outcome == 0
 
+    def _raise(self, complete: Callable[..., int]) -> None:
+        """Raise it, as a task with a life: should it end before it has woken anybody, those who wait are told."""
+        tasks, at, _ = self._place
+        tasks.slot()
+        complete(tasks.address, at + COUNT)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process as the name of a segment and a place in it."""
         self._place.escape()
@@ -109,7 +115,7 @@ class Semaphore(_Count):
         if n < 1:
             raise ValueError("n must be one or more")
         for _ in range(n):
-            _entries()[2](self._place.tasks.address, self._place.at + COUNT)
+            self._raise(_entries()[2])
 
     __enter__ = acquire
 
@@ -150,11 +156,11 @@ class Completion(_Count):
 
     def complete(self) -> None:
         """Let one waiter, present or future, go on."""
-        _entries()[2](self._place.tasks.address, self._place.at + COUNT)
+        self._raise(_entries()[2])
 
     def complete_all(self) -> None:
         """Let all waiters, present and future, go on."""
-        _entries()[3](self._place.tasks.address, self._place.at + COUNT)
+        self._raise(_entries()[3])
 
     def done(self) -> bool:
         """Whether a wait would end at once (kernel: completion_done)."""

@@ -150,12 +150,15 @@ class Side:
             if not blocking or timeout != NO_TIMEOUT:
                 return False  # nobody else could let us in before the time is over
             raise RuntimeError(f"this thread has the {holding.what} already: it would wait for itself")
-        self.tasks.words[slot + CPU.recovered] = 0
+        words, at = self.tasks.words, slot + CPU.recovered
+        before, words[at] = words[at], 0  # a signal handler's or a repair's acquire is inside of another one
         try:
             return self.take(slot, blocking, deadline) and self.arrive(slot, deadline if blocking else PAST)
         except BaseException:
             self.back_out(slot)
             raise
+        finally:
+            words[at] = before
 
     def take(self, slot: int, blocking: bool, deadline: int) -> bool:
         """Try, or wait until a signal comes, let its handlers run, and wait on."""
@@ -201,8 +204,8 @@ class Side:
         self._give(slot)
 
     def _give(self, slot: int) -> None:
-        self.way.give(self.tasks.address, slot, self.at)
         self.tasks.forget_told(threading.get_ident(), self.at)
+        self.way.give(self.tasks.address, slot, self.at)
 
     def leave(self, *_exception: object) -> None:
         """Give the lock up at the end of a `with`."""
@@ -215,7 +218,7 @@ class Side:
 
     def was_told(self) -> bool:
         """Whether this thread holds the lock since it was left by a holder that died."""
-        return (threading.get_ident(), self.at) in self.tasks.told
+        return self.at in self.tasks.told.get(threading.get_ident(), ())
 
     def bind(self, factory: BuiltinFactory, slow: Callable[..., Any], nargs: int, answers: tuple[object, ...]) -> Any:
         """Make a builtin of this side: the simple call has `nargs` arguments and ends with one of the answers."""

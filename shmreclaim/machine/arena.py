@@ -33,10 +33,12 @@ _counter = itertools.count()
 class Arena:
     """A mapped segment: `words` for people and tests, `address` for compiled code, `memory` for plain bodies."""
 
-    def __init__(self, name: str, mapping: mmap.mmap, *, owner: bool) -> None:
+    def __init__(self, name: str, mapping: mmap.mmap, *, owner: bool, inode: int = 0) -> None:
         """Wrap a mapping; use `create` or `attach`."""
         self.name = name
         self.owner = owner
+        self.inode = inode
+        """Which of those that have had this name; no two that are mapped have the same."""
         self._creator = os.getpid()
         self._mapping = mapping
         self.words: NDArray[np.int64] = np.frombuffer(mapping, np.int64)
@@ -52,13 +54,12 @@ class Arena:
         segment = _open(name, posix_ipc.O_CREX)
         try:
             _reserve(segment.fd, size)
-            mapping = mmap.mmap(segment.fd, size)
+            arena = cls(name, mmap.mmap(segment.fd, size), owner=True, inode=os.fstat(segment.fd).st_ino)
         except BaseException:
             posix_ipc.unlink_shared_memory("/" + name)
             raise
         finally:
             segment.close_fd()
-        arena = cls(name, mapping, owner=True)
         arena._write_header(size // 8)
         return arena
 
@@ -78,7 +79,7 @@ class Arena:
                 os.ftruncate(segment.fd, 0)
                 size = round_up(words * 8, mmap.PAGESIZE)
                 _reserve(segment.fd, size)
-                arena = cls(name, mmap.mmap(segment.fd, size), owner=False)
+                arena = cls(name, mmap.mmap(segment.fd, size), owner=False, inode=os.fstat(segment.fd).st_ino)
                 arena._write_header(size // 8, fill)
                 return arena
         finally:
@@ -107,7 +108,7 @@ class Arena:
             mapping = mmap.mmap(segment.fd, status.st_size)
         finally:
             segment.close_fd()
-        arena = cls(name, mapping, owner=False)
+        arena = cls(name, mapping, owner=False, inode=status.st_ino)
         try:
             arena._check_header(status.st_size // 8)
         except BaseException:

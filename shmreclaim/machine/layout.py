@@ -95,7 +95,7 @@ HEADER = record(
     Field("locks", "the creator; the first of its chained locks, 0 for none"),
     Field("lives", "atomic; the tasks that have a life (machine/life.py), a bit each", line=True),
     Field("lives_seq", "atomic, futex; how often one began, or an end was announced"),
-    Field("announced", "atomic; tasks whose end was announced, a bit each"),
+    Field("announced", "atomic; tasks whose end was announced, a bit each: while there are any, queues are repaired"),
     Field("phase", "atomic, futex: what the CPUs are to do", line=True),
     Field("ready", "atomic, futex: CPUs that wait for the start", line=True),
     Field("rcu_seq", "atomic", line=True),

@@ -11,6 +11,10 @@ kept up between the two, so that taking a lock costs no more for it.
 | 0 | nobody's, or of a task that has none: nothing will tell of its end |
 | thread id, FUTEX_WAITERS | its task lives. The second is always set, or the kernel would wake nobody |
 | FUTEX_OWNER_DIED, FUTEX_WAITERS | its task ended without leaving; what it held is still held |
+| the same, and ANNOUNCED | and all who sleep have been told, or are being told (sync/wait_queue.py) |
+
+Who takes a dead one's slot over turns the word into its own in one step: as long as what the dead one held is held,
+the word says that somebody died there or that somebody lives.
 
 The kernel compares thread ids and never processes' start times, so a reused pid deceives nobody; a stopped task is
 alive; a forked child has an empty list.
@@ -24,6 +28,7 @@ segments a thread's death may go unseen in the oldest.
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import os
 import threading
@@ -36,6 +41,8 @@ from shmreclaim.machine.cpu import CPU, LIFE_WORDS
 
 FUTEX_WAITERS, FUTEX_OWNER_DIED = 1 << 31, 1 << 30
 FUTEX_TID_MASK = FUTEX_OWNER_DIED - 1
+ANNOUNCED = 1 << 29
+"""Beside FUTEX_OWNER_DIED: that all who sleep were told, or are being told. No thread id has it."""
 
 PTHREAD_PROCESS_SHARED, PTHREAD_MUTEX_ROBUST = 1, 1  # pthread.h
 
@@ -56,19 +63,25 @@ def _attributes() -> ctypes.Array[ctypes.c_char]:
     return attributes
 
 
-def _call(name: str, *arguments: Any) -> None:
-    """Call a function of pthread's; raises InternalError unless it returns 0."""
+def _call(name: str, *arguments: Any, expected: int = 0) -> None:
+    """Call a function of pthread's; raises InternalError unless it returns what is expected."""
     error = getattr(ctypes.CDLL(None), name)(*arguments)
-    if error:
+    if error != expected:
         raise InternalError(f"{name} failed: {os.strerror(error)}")
 
 
 def begin_life(address: int) -> None:
-    """Begin the life of the calling thread at the address of its slot's `life`, which is nobody else's any more."""
-    mutex = ctypes.c_void_p(address)
-    _call("pthread_mutex_init", mutex, _attributes())
-    _call("pthread_mutex_lock", mutex)
-    word = ctypes.c_uint32.from_address(address)
+    """Begin the life of the calling thread at the address of its slot's `life`, which is nobody else's any more.
+
+    The memory must stay mapped until end_life(), or until the process is gone: the kernel walks through it.
+    """
+    mutex, word = ctypes.c_void_p(address), ctypes.c_uint32.from_address(address)
+    if word.value & FUTEX_OWNER_DIED:
+        _call("pthread_mutex_lock", mutex, expected=errno.EOWNERDEAD)
+        _call("pthread_mutex_consistent", mutex)
+    else:
+        _call("pthread_mutex_init", mutex, _attributes())
+        _call("pthread_mutex_lock", mutex)
     if word.value & FUTEX_TID_MASK != threading.get_native_id():
         raise InternalError(f"a robust mutex of this libc begins with {word.value:#x}, not with its owner's thread id")
     word.value |= FUTEX_WAITERS  # P28: from here on the kernel's mark pairs with is_dead()

@@ -42,9 +42,10 @@ from shmreclaim.machine.atomics import (
     MAX_WORD,
     clock_ns,
     cmpxchg_acquire,
-    fetch_add_relaxed,
+    fetch_add,
     fetch_and_relaxed,
     fetch_or_relaxed,
+    load_acquire,
     read_once,
     store_release,
     write_once,
@@ -66,6 +67,7 @@ PID_BITS = 23
 """A pid is at most 2^22 (proc(5), pid_max)."""
 
 EVERYBODY = 1 << 30
+MAX_UINT32 = (1 << 32) - 1
 
 
 def _bucket(thread: int) -> int:
@@ -90,13 +92,25 @@ def _claim(mem: Any, slot: int, before: int, claim: int) -> int:
 
 
 @compiled
-def _join(mem: Any, slot: int) -> int:
+def _join(mem: Any, slot: int, claim: int) -> int:
     """Show a life that just began to those who watch lives; a predecessor's end is no news any more."""
     mask = 1 << read_once(mem, slot + CPU.id)
+    store_release(mem, slot + CPU.lived, claim)  # pairs with _has_ended()
     fetch_or_relaxed(mem, HEADER.lives, mask)
     fetch_and_relaxed(mem, HEADER.announced, ~mask)
-    fetch_add_relaxed(mem, HEADER.lives_seq, 1)
+    fetch_add(mem, HEADER.lives_seq, 1)  # who sleeps having seen it watches the new life
     return futex_wake(mem, HEADER.lives_seq, EVERYBODY)
+
+
+@compiled
+def _has_ended(mem: Any, slot: int, claim: int) -> int:
+    """Whether the task that made a claim has begun to live in its slot, and ended: 1, or 0; -1 if it has no life there.
+
+    In this order: a life that was dead before its task began was its predecessor's.
+    """
+    if load_acquire(mem, slot + CPU.lived) != claim or read_once(mem, slot + CPU.life) & MAX_UINT32 == 0:
+        return -1
+    return is_dead(mem, slot)
 
 
 @compiled
@@ -126,7 +140,7 @@ class Tasks:
         self.words = arena.words  # keeps the memory mapped, whoever closes the arena
         self.table = (ctypes.c_int64 * (2 * BUCKETS))()
         self.slots: dict[int, int] = {}
-        self.told: set[tuple[int, int]] = set()
+        self.told: dict[int, set[int]] = {}
         self.pid = os.getpid()
         self._disown, self._holds = disown, holds
         if not self.words[HEADER.nr_cpus]:
@@ -158,27 +172,27 @@ class Tasks:
         thread = threading.get_ident()
         slot = self.slots.get(thread) or self._settle(thread)
         at = _bucket(thread)
-        self.table[at : at + 2] = [0, 0] if any(told == thread for told, _ in self.told) else [thread, slot]
+        self.table[at : at + 2] = [0, 0] if self.told.get(thread) else [thread, slot]
         return slot
 
     def tell(self, thread: int, lock: int) -> None:
         """Remember that a thread got a lock whose holder had died; until forget_told() it takes the longer way."""
-        self.told.add((thread, lock))
+        self.told.setdefault(thread, set()).add(lock)
         at = _bucket(thread)
         self.table[at : at + 2] = [0, 0]
 
     def forget_told(self, thread: int, lock: int) -> None:
         """The thread gave that lock up."""
-        self.told.discard((thread, lock))
+        self.told.get(thread, set()).discard(lock)
 
     def _settle(self, thread: int) -> int:
         """Claim a slot, a free one first, and begin to live there."""
         claim = (clock_ns() << PID_BITS | self.pid) & MAX_WORD
         slot = next((s for s in self.every if _claim(self.address, s, 0, claim)), 0) or self._inherit(claim)
         left = is_dead(self.address, slot)
+        _keep(self.words)
         begin_life(self.address + 8 * (slot + CPU.life))
-        self.words[slot + CPU.lived] = claim
-        _join(self.address, slot)
+        _join(self.address, slot, claim)
         if left:
             self._disown(self.address, slot)
         self.words[slot + CPU.pid] = self.pid
@@ -195,8 +209,10 @@ class Tasks:
         for slot in self.every:
             before = int(self.words[slot + CPU.claim])
             pid = before & (1 << PID_BITS) - 1
-            ended = is_dead(self.address, slot) and self.words[slot + CPU.lived] == before
-            if (ended or not is_alive(pid, start_time(pid) or -1)) and _claim(self.address, slot, before, claim):
+            ended = _has_ended(self.address, slot, before)
+            if ended < 0:
+                ended = not is_alive(pid, start_time(pid) or -1)
+            if ended and _claim(self.address, slot, before, claim):
                 return slot
         raise SetupError(
             f"all {len(self.every)} task slots of segment {self.arena.name} are taken",
@@ -209,6 +225,7 @@ class Tasks:
         if self.slots.get(thread) != slot:
             return  # a parent's, or long the slot of another thread of the same number
         del self.slots[thread]
+        self.told.pop(thread, None)
         at = _bucket(thread)
         if self.table[at] == thread:
             self.table[at : at + 2] = [0, 0]
@@ -216,6 +233,7 @@ class Tasks:
             _part(self.address, slot)
             end_life(self.address + 8 * (slot + CPU.life))
             _free(self.address, slot)
+            _let_go(self.words)
 
     def forget(self) -> None:
         """In a forked child: nothing that the parent's threads had is ours."""
@@ -226,10 +244,7 @@ class Tasks:
 
 
 class _Farewell:
-    """Lives as long as its thread; then gives its slots back.
-
-    It keeps what it has a slot in alive, and so mapped: a life is in a list that the kernel walks when the thread ends.
-    """
+    """Lives as long as its thread; then gives its slots back."""
 
     def __init__(self) -> None:
         """Belong to the calling thread."""
@@ -241,6 +256,15 @@ class _Farewell:
         if not sys.is_finalizing():  # then the kernel does it
             for tasks, slot in self.slots.items():
                 tasks.leave(self.thread, slot)
+
+
+def _keep(words: object) -> None:
+    """Keep memory mapped, also past the end of the interpreter: the kernel walks through lives when a process ends."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(words))
+
+
+def _let_go(words: object) -> None:
+    ctypes.pythonapi.Py_DecRef(ctypes.py_object(words))
 
 
 _everyone: weakref.WeakSet[Tasks] = weakref.WeakSet()

@@ -13,14 +13,14 @@ told of it, once. What the word guards may be half done.
 
 from typing import Any
 
-from shmreclaim.machine.atomics import lowest_bit, read_once, write_once
+from shmreclaim.machine.atomics import cmpxchg_acquire, lowest_bit, read_once, write_once
 from shmreclaim.machine.compile import compiled
 from shmreclaim.machine.cpu import CPU, slot_of
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.machine.life import is_dead
 from shmreclaim.sync.lockdep import LOCK
-from shmreclaim.sync.spinlock import OWNER_MASK, spin_lock
-from shmreclaim.sync.wait_queue import announce
+from shmreclaim.sync.spinlock import HEIR, OWNER_MASK, PARKED, spin_lock
+from shmreclaim.sync.wait_queue import announce_ends
 
 
 @compiled
@@ -32,19 +32,24 @@ def lock_queue(mem: Any, cpu: int, lock: int) -> int:
 
 @compiled
 def take_over(mem: Any, cpu: int, lock: int) -> int:
-    """Take a lock's wait_lock, which the last task of this CPU's slot may have died with."""
-    word = read_once(mem, lock + LOCK.wait_lock)
-    if word & OWNER_MASK == read_once(mem, cpu + CPU.id):
-        return 0  # nobody else takes it: to them its owner lives. Who sleeps on it is woken when it is given up
-    return spin_lock(mem, cpu, lock + LOCK.wait_lock)
+    """Take a lock's wait_lock, which the last task of this CPU's slot may have died with.
+
+    One that found that task dead may be about to take the wait_lock: it fails if the word is another one by then.
+    """
+    at = lock + LOCK.wait_lock
+    word = read_once(mem, at)
+    while word & OWNER_MASK == read_once(mem, cpu + CPU.id):
+        seen = cmpxchg_acquire(mem, at, word, word + HEIR | PARKED)  # P1: pairs with all that the dead one did
+        if seen == word:
+            return 1
+        word = seen
+    return spin_lock(mem, cpu, at)
 
 
 @compiled
 def look_for_the_dead(mem: Any) -> int:
     """Announce all ends that nobody has noticed yet, for who will not sleep; whether tasks have ended at all."""
-    dead = dead_tasks(mem) & ~read_once(mem, HEADER.announced)
-    if dead:
-        announce(mem, dead)
+    announce_ends(mem)
     return 1 if read_once(mem, HEADER.announced) else 0
 
 

@@ -137,7 +137,8 @@ def mark_wake(mem: Any, sem: int) -> int:
 def grant_readers(mem: Any, sem: int, bits_in: int) -> int:
     """Let every queued reader in; the first one's bit is in the word already, so no writer can be.
 
-    Bit, word of it, out of the queue, in this order: whoever finds a step missing knows the rest (rwsem_repair).
+    Bit, out of the queue, word of it, in this order: whoever finds a step missing knows the rest (rwsem_repair), and
+    who is told to go on is in no queue.
     """
     readers = of_mode(mem, read_once(mem, sem + LOCK.waiters), READ)
     woken = 0
@@ -147,8 +148,8 @@ def grant_readers(mem: Any, sem: int, bits_in: int) -> int:
         bit = read_once(mem, reader + CPU.bit)
         if bit != bits_in:
             fetch_add_relaxed(mem, sem + LOCK.word, bit)  # the first one's was the acquire
-        woken |= grant(mem, reader)
         leave_queue(mem, reader, sem)
+        woken |= grant(mem, reader)
     gone = HANDOFF | (0 if read_once(mem, sem + LOCK.waiters) else WAITERS)
     fetch_and_relaxed(mem, sem + LOCK.word, ~gone)
     return woken
@@ -212,27 +213,24 @@ def _drop_dead_holders(mem: Any, sem: int, dead: int) -> int:
 def _settle_readers(mem: Any, sem: int) -> int:
     """Finish, or take back, a grant to readers that ended half way: they are still in the queue.
 
-    | in the word | `wake` | |
-    |---|---|---|
-    | any | 1 | granted; perhaps it has left already: out of the queue |
-    | yes, and a writer | 0 | mark_wake() looked whether a writer is in: bit back |
-    | yes | 0 | granted: tell it, out of the queue |
-    | no | 0 | still waits |
+    | its bit in the word | |
+    |---|---|
+    | yes, and a writer | mark_wake() looked whether a writer is in: bit back |
+    | yes | granted: out of the queue, tell it |
+    | no | still waits |
+
+    One that is out of the queue and was not told finds that out when it is told of the death.
     """
     readers = of_mode(mem, read_once(mem, sem + LOCK.waiters), READ)
     while readers:
         reader = slot_of(mem, lowest_bit(readers))
         readers &= readers - 1
         bit, word = read_once(mem, reader + CPU.bit), read_once(mem, sem + LOCK.word)
-        granted = read_once(mem, reader + CPU.wake)
-        if not granted and word & bit:
-            if word & WRITER:
-                fetch_and_relaxed(mem, sem + LOCK.word, ~bit)
-            else:
-                granted = 1
-        if granted:
-            wake_cpus(mem, grant(mem, reader))
+        if word & bit and word & WRITER:
+            fetch_and_relaxed(mem, sem + LOCK.word, ~bit)
+        elif word & bit:
             leave_queue(mem, reader, sem)
+            wake_cpus(mem, grant(mem, reader))
     return 0
 
 

@@ -4,7 +4,8 @@ Model: the kernel's spinlock in use, not in make: a process can be taken off its
 so a waiter that kept spinning would waste the very time the holder needs. After SPINS tries it sleeps on
 the word (Drepper, "Futexes are tricky", mutex 2).
 
-Word: bits 0-15 the owner's CPU number, bit 16 PARKED.
+Word: bits 0-15 the owner's CPU number, bit 16 PARKED, from bit 17 on how often the slot of an owner that died was taken
+over together with the lock (robust.take_over).
 
 | owner | PARKED | meaning | left by |
 |---|---|---|---|
@@ -29,6 +30,7 @@ from shmreclaim.sync.wait_queue import lives_seen, sleep_on
 
 OWNER_MASK = 0xFFFF
 PARKED = 1 << 16
+HEIR = 1 << 17
 SPINS = 64
 
 

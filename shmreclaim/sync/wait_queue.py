@@ -11,8 +11,9 @@ middle leaves a queue that is neither.
 Who sleeps watches more than what it waits for: the lives of all tasks (machine/life.py), and a count, lives_seq,
 of those that began and of ends that were announced. So, whoever ends, one sleeper is woken by the kernel. It
 announces the end, which wakes all the others, and each looks at its lock again; should it end before it has, that
-wakes the next. Nobody polls: a waiter reads lives_seq before it looks at its lock, and what changes after that look
-keeps it from sleeping or wakes it. Where no task has a life, a sleeper watches its word alone.
+wakes the next. The one that the kernel woke may have been granted what it waits for at the same moment: whyever it
+stops sleeping, it looks for ends first. Nobody polls: a waiter reads lives_seq before it looks at its lock, and what
+changes after that look keeps it from sleeping or wakes it. Where no task has a life, a sleeper watches its word alone.
 
 P2  grant() releases what wait_for_wake() acquires   (litmus: test_P2_a_woken_waiter_sees_what_its_waker_wrote)
 P12  whoever changes a word that others wait for with wait_while() or watch_while() releases what they then acquire
@@ -27,6 +28,7 @@ from typing import Any
 
 from shmreclaim.machine.atomics import (
     clock_ns,
+    cmpxchg_relaxed,
     fetch_add,
     fetch_or_relaxed,
     load_acquire,
@@ -39,7 +41,7 @@ from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, slot_of
 from shmreclaim.machine.futex import EAGAIN, EINTR, ENOSYS, ETIMEDOUT, futex_wait, futex_wait_any, futex_wake
 from shmreclaim.machine.layout import HEADER
-from shmreclaim.machine.life import FUTEX_OWNER_DIED
+from shmreclaim.machine.life import ANNOUNCED, FUTEX_OWNER_DIED
 from shmreclaim.sync.lockdep import LOCK
 
 UNINTERRUPTIBLE, INTERRUPTIBLE = 0, 1
@@ -195,7 +197,9 @@ def sleep_on(mem: Any, cpu: int, word: int, value: int, seen: int, deadline: int
     """Sleep once while mem[word] is `value`, lives_seq is `seen` and nobody's life ends."""
     if read_once(mem, HEADER.lives) == 0:
         return futex_wait(mem, word, value, deadline)
-    return _watchful_sleep(mem, cpu, word, value, seen, deadline)
+    outcome = _watchful_sleep(mem, cpu, word, value, seen, deadline)
+    announce_ends(mem)
+    return outcome
 
 
 @out_of_line
@@ -232,17 +236,38 @@ def _watch_lives(mem: Any, cpu: int, count: int) -> int:
             write_once(mem, cpu + CPU.watch + 2 * count, slot + CPU.life)
             write_once(mem, cpu + CPU.watch + 2 * count + 1, life)
             count += 1
-        elif read_once(mem, HEADER.announced) & mask == 0:
+        elif life & ANNOUNCED == 0:
             announce(mem, mask)
     return count
+
+
+@compiled
+def announce_ends(mem: Any) -> int:
+    """Announce all ends that nobody has noticed yet."""
+    lives = read_once(mem, HEADER.lives)
+    dead = 0
+    while lives:
+        life = read_once(mem, slot_of(mem, lowest_bit(lives)) + CPU.life)
+        if life & FUTEX_OWNER_DIED and life & ANNOUNCED == 0:
+            dead |= lives & -lives
+        lives &= lives - 1
+    return announce(mem, dead) if dead else 0
 
 
 @compiled
 def announce(mem: Any, dead: int) -> int:
     """Wake all who sleep on behalf of a lock: these tasks ended; who is woken finds them so.
 
-    Marked as announced last, so that whoever dies before that leaves it to the next.
+    Marked first, so that who looks because lives_seq changed finds a reason to repair. Who dies between the two is
+    announced in turn, and that wakes the same. The mark is in the life: where a new one began, that has none.
     """
+    left = dead
+    while left:
+        at = slot_of(mem, lowest_bit(left)) + CPU.life
+        life = read_once(mem, at)
+        if life & FUTEX_OWNER_DIED:
+            cmpxchg_relaxed(mem, at, life, life | ANNOUNCED)
+        left &= left - 1
+    fetch_or_relaxed(mem, HEADER.announced, dead)
     fetch_add(mem, HEADER.lives_seq, 1)  # P27: pairs with lives_seen()
-    futex_wake(mem, HEADER.lives_seq, EVERYBODY)
-    return fetch_or_relaxed(mem, HEADER.announced, dead)
+    return futex_wake(mem, HEADER.lives_seq, EVERYBODY)
