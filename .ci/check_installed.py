@@ -1,6 +1,7 @@
 """See that an installed shmreclaim is whole, and that its comparison found nothing broken.
 
-Usage: check_installed.py RESULT.json, in the environment to check and outside of the checkout.
+Usage: check_installed.py RESULT.json, in the environment to check and outside of the checkout. The result is of an
+open loop (`--speed`): at planned times every worker of every run is busy together with the others for most of it.
 """
 
 import importlib
@@ -43,8 +44,7 @@ def check_result(path: Path) -> None:
         assert design["reclaim"]["passes"] > 0, name
         for run in design["per_run"]:
             assert len({worker["pid"] for worker in run["workers"]}) == result["workload"]["cpus"], name
-        # In closed loop a run takes some 70 ms: on few cores a worker may get one when another is done already.
-        assert any(map(overlap, design["per_run"])), name
+            assert overlap(run), f"{name}: a worker began when another was done already"
         print(f"{name}: {design['runs']} runs, {design['invariants']['checked']} invariants checked, 0 violated")
 
 
