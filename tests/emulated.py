@@ -19,18 +19,19 @@ from numpy.typing import NDArray
 
 from shmreclaim import kernel as ops
 from shmreclaim.executions.oracles import check_at_rest
+from shmreclaim.lib.idr import IDR, IDR_NODE
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.compile import link, plain
 from shmreclaim.machine.cpu import CPU, MAX_KEPT_VIOLATIONS
 from shmreclaim.machine.layout import HEADER, LAYOUTS
-from shmreclaim.machine.upcall import upcall
-from shmreclaim.mm.boot import Machine, boot
-from shmreclaim.mm.list_lru import LRU_ONE, OBJECT, lru_one
+from shmreclaim.mm.boot import Machine, boot, init_design
+from shmreclaim.mm.list_lru import LIST_LRU, LISTS_IN_ARRAYS, LRU_MEMCG, LRU_NODE, LRU_NODE_WORDS, LRU_ONE, OBJECT
 from shmreclaim.mm.memcg import MEMCG, NODEINFO, NODEINFO_WORDS
 from shmreclaim.mm.shrinker import SHRINKER
 from shmreclaim.mm.shrinker_map import MAP, UNIT
-from shmreclaim.mm.state import GFP_KERNEL, LINES_PER_PAGE, MM, Event, MapKind, Phase, Upcall
+from shmreclaim.mm.state import GFP_KERNEL, LINES_PER_PAGE, MM, Event, MapKind, Phase
 from shmreclaim.mm.zone import ZONE
+from shmreclaim.switches import parse_variant
 from shmreclaim.sync.srcu import SRCU
 from shmreclaim.workload.ops import OP_DTYPE, Op, make_stream
 from tests.sync.crew import Crew
@@ -124,14 +125,14 @@ class Emulated:
     bound: ClassVar[tuple[str, str]] = ("", "")
     """What the upcalls of this process lead to: (design, execution). What is bound for compiled code serves both."""
 
-    def __init__(self, design: str, execution: str, machine: Machine = SMALL) -> None:
-        """Boot it."""
-        self.design, self.execution, self.machine = design, execution, machine
+    def __init__(self, variant: str, execution: str, machine: Machine = SMALL) -> None:
+        """Boot it with a design, which may be followed by switches."""
+        self.design, self.execution, self.machine = variant.partition("+")[0], execution, machine
         self.arena = Arena.create(machine.words())
         self.cpus = boot(self.arena, machine)
         self._rows = self.arena.allocate(MAX_ROWS * ROW_WORDS)
         self._bind()
-        upcall(Upcall.INIT, self.arena.memory, self.cpus[0], 0, 0, 0, 0)
+        init_design(self.arena, parse_variant(variant), self.cpus[0])
 
     def __enter__(self) -> Self:
         """Use as a context manager."""
@@ -248,8 +249,25 @@ class Emulated:
         return [entry - MEMCG.list for entry in self.entries(self.word(HEADER.kernel) + MM.memcgs)]
 
     def lru_one(self, lru: int, nid: int, memcg: int) -> int:
-        """Where the list of a memcg (its own, not its heir's) on a node is; 0 if it has none."""
-        return int(plain(lru_one)(self.arena.memory, lru, nid, memcg))
+        """Where the list of a memcg (its own, not its heir's) on a node is; 0 if it has none. Found without lru_one."""
+        node = lru + LIST_LRU.nodes + nid * LRU_NODE_WORDS
+        number, where = self.word(memcg + MEMCG.kmemcg_id), self.word(lru + LIST_LRU.memcg_aware)
+        if number < 0 or not where:
+            return node + LRU_NODE.root
+        if where == LISTS_IN_ARRAYS:
+            return self.word(node + LRU_NODE.lists) + number * LRU_ONE.SIZE
+        block = self._in_idr(lru + LIST_LRU.xa, number)
+        return block + LRU_MEMCG.lists + nid * LRU_ONE.SIZE if block else 0
+
+    def _in_idr(self, idr: int, number: int) -> int:
+        """What an IDR has for a number, six bits a level; 0 if nothing."""
+        found, shift = self.word(idr + IDR.top), 6
+        while found and shift:
+            shift = self.word(found + IDR_NODE.shift)
+            slot = number >> shift
+            number -= slot << shift
+            found = self.word(found + IDR_NODE.slots + slot) if slot < 64 else 0
+        return found
 
     def items(self, one: int) -> list[int]:
         """Objects on one list, oldest first; none on one that is not there."""
@@ -275,9 +293,11 @@ class Emulated:
 
     def field_of_design(self, field: str) -> int:
         """Where a field of the design's record is."""
+        return self.mm("design") + self._fields_of_design()[field]
+
+    def _fields_of_design(self) -> dict[str, int]:
         layout = LAYOUTS[self.design.upper()]
-        names = [f.name for f in layout.fields]
-        return self.mm("design") + layout.offsets[names.index(field)]
+        return {field.name: offset for field, offset in zip(layout.fields, layout.offsets, strict=True)}
 
     # --- memory -------------------------------------------------------------------------------------
 
@@ -317,7 +337,7 @@ class Emulated:
                 k = [f.name for f in layout.fields].index(name)
                 at = cpu + layout.offsets[k] - start
                 words[at : at + layout.fields[k].words] = 0
-        if self.design == "v6_4_srcu":
+        if "srcu" in self._fields_of_design():
             words[self.field_of_design("srcu") + SRCU.ended - start] = 0
         return words
 

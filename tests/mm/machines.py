@@ -75,7 +75,11 @@ class Owner:
     @property
     def effective(self) -> Owner:
         """The nearest one that is online, itself or above."""
-        return self if self.online or self.parent is None else self.parent.effective
+        return next(m for m in self.path() if m.online)
+
+    def path(self) -> list[Owner]:
+        """Itself and all above."""
+        return [self] + (self.parent.path() if self.parent else [])
 
 
 class ListLruMachine(RuleBasedStateMachine):
@@ -96,6 +100,8 @@ class ListLruMachine(RuleBasedStateMachine):
         self.kernel.call(list_init, self.head)
         self.memcgs = [Owner(self.kernel.memcg(0), None)]
         self.lists: dict[tuple[Owner, int], list[int]] = {}
+        self.listed = {self.memcgs[0]}
+        """On demand: who has lists, on all nodes, empty or not."""
         self.owner: dict[int, tuple[Owner, int]] = {}
         self.referenced: set[int] = set()
         self.private: list[int] = []
@@ -103,7 +109,7 @@ class ListLruMachine(RuleBasedStateMachine):
     def alive(self, k: int) -> Owner:
         """Some memcg that is there, perhaps dying."""
         held = {owner for owner, _ in self.owner.values()}
-        there = [m for m in self.memcgs if m.online or any(o is m or above(m, o) for o in held)]
+        there = [m for m in self.memcgs if m.online or any(m in o.path() for o in held)]
         return there[k % len(there)]
 
     def list_of(self, memcg: Owner, nid: int) -> list[int]:
@@ -136,6 +142,7 @@ class ListLruMachine(RuleBasedStateMachine):
     def add(self, k: int, nid: int, count: int) -> None:
         """New objects, last on the list; the first on an empty list is told, with the memcg whose list it is."""
         memcg = self.alive(k)
+        self.listed.update(m for m in memcg.path() if m.online)
         for _ in range(count):
             assert self.kernel.call(memcg_list_lru_alloc, self.cpu, self.lru, memcg.at) == 0
             item = self.kernel.call(object_alloc, self.cpu, memcg.at, nid, DENTRY_WORDS)
@@ -223,6 +230,7 @@ class ListLruMachine(RuleBasedStateMachine):
                 if memcg.online:
                     one = self.kernel.lru_one(self.lru, nid, memcg.at)
                     items = self.list_of(memcg, nid)
+                    assert (one != 0) == (memcg in self.listed or not self.on_demand)
                     assert self.kernel.items(one) == items
                     assert one == 0 or self.kernel.word(one + LRU_ONE.nr_items) == len(items)
                     total += len(items)
@@ -250,15 +258,6 @@ class ListsOnDemandMachine(ListLruMachine):
     """The same where a memcg has lists from its first object on."""
 
     on_demand = 1
-
-
-def above(memcg: Owner, other: Owner) -> bool:
-    """Whether a memcg is above another."""
-    while other.parent is not None:
-        other = other.parent
-        if other is memcg:
-            return True
-    return False
 
 
 # --- the tree of memcgs -----------------------------------------------------------------------------
