@@ -6,6 +6,7 @@ import pytest
 
 from shmreclaim.designs import NAMES
 from tests.both import KINDS
+from tests.designs.expected import WITH_RWSEM, WITHOUT_LOCK
 from tests.emulated import Emulated
 
 
@@ -23,13 +24,15 @@ def design(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-WITH_RWSEM = NAMES[:5]
-"""Designs whose walks hold shrinker_rwsem for read."""
-
-
 @pytest.fixture(params=WITH_RWSEM)
 def design_with_rwsem(request: pytest.FixtureRequest) -> str:
     """Run the test for every design whose walks take a lock."""
+    return str(request.param)
+
+
+@pytest.fixture(params=WITHOUT_LOCK)
+def design_without_lock(request: pytest.FixtureRequest) -> str:
+    """Run the test for every design whose walks take none."""
     return str(request.param)
 
 

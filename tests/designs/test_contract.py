@@ -1,7 +1,6 @@
 """What every design must do, one CPU at a time: ids, maps, objects, offline, reclaim.
 
-Cells where designs differ on purpose are said in tables: WITH_MAPS have ids and maps; the pass in which a shrinker
-that knows no memcg is asked is UNAWARE_PASS.
+Where designs differ on purpose, expected.py says how.
 """
 
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from shmreclaim.machine.compile import plain
 from shmreclaim.mm.cgroup import cgroup_mkdir
 from shmreclaim.mm.memcg import MEMCG
 from shmreclaim.mm.mount import mount as mount_superblock
-from shmreclaim.mm.shrinker import SHRINKER
+from shmreclaim.mm.shrinker import SHRINKER, Arithmetic
 from shmreclaim.mm.shrinker_map import map_deferred, map_of
 from shmreclaim.mm.state import ENOMEM, GFP_KERNEL, Event
 from shmreclaim.mm.superblock import superblock_lru
@@ -24,30 +23,12 @@ from shmreclaim.sync.mutex import mutex_lock, mutex_unlock
 from shmreclaim.sync.rcu import rcu_read_lock, rcu_read_unlock
 from shmreclaim.sync.rwsem import down_write, up_write
 from shmreclaim.workload.ops import Op
+from tests.designs.expected import ERAS, EXPECTED, MAPPED, OWING_BY_MEMCG
 from tests.designs.rows import LIFE, MIXED
 from tests.emulated import Emulated, add, delete, differences, drop, mkdir, mount, rmdir, shrink, touch, umount
 
-WITH_MAPS = tuple(name for name in NAMES if name != "no_map")
-ROOT_HAS_A_MAP = ("tkhai_v1", "v5_13", "v6_4_srcu", "v6_7")
-KEEPS_ITS_BITS = ("v6_7",)
-"""Growth moves no bit, so it sets none: units stay where they are."""
-UNAWARE_PASS = {name: "none" if name in ("no_map", "tkhai_v1") else "root" for name in NAMES}
-BY_ARITHMETIC = (("no_map", "tkhai_v1", "davydov"), ("v4_19",), ("v5_13", "v6_4_srcu", "v6_7"))
-BY_WORDS = {1: 1, 8: 1, 9: 1, 64: 1, 65: 2, 130: 3}
-GROWTHS = {
-    # mounts: how often the maps grow to hold them
-    "no_map": {1: 0, 8: 0, 9: 0, 64: 0, 65: 0, 130: 0},
-    "tkhai_v1": {1: 1, 8: 1, 9: 2, 64: 4, 65: 5, 130: 6},  # 8, doubling
-    **dict.fromkeys(NAMES[2:], BY_WORDS),  # 64 at a time
-}
 
-
-def test_the_tables_know_every_design() -> None:
-    """A new one must say where it belongs."""
-    assert set(UNAWARE_PASS) == set(GROWTHS) == set(NAMES)
-
-
-@pytest.fixture(params=WITH_MAPS)
+@pytest.fixture(params=MAPPED)
 def mapped(request: pytest.FixtureRequest, execution: str) -> Iterator[Emulated]:
     """A kernel whose design has maps."""
     with Emulated(str(request.param), execution) as kernel:
@@ -60,7 +41,7 @@ def mapped(request: pytest.FixtureRequest, execution: str) -> Iterator[Emulated]
 def test_I6_ids_are_the_smallest_and_are_used_again(kernel: Emulated) -> None:
     """In order of mounting, holes first; without maps nobody has one; unaware shrinkers never."""
     kernel.play([mount(k) for k in range(10)] + [mount(20, 0)])
-    numbered = kernel.design in WITH_MAPS
+    numbered = EXPECTED[kernel.design].mapped
     assert [kernel.id(k) for k in range(10)] == (list(range(10)) if numbered else [-1] * 10)
     assert kernel.id(20) == -1
     kernel.play([umount(7), umount(3), umount(20), mount(30), mount(31), mount(32)])
@@ -84,23 +65,23 @@ def test_all_memory_comes_back(kernel: Emulated) -> None:
 def test_maps_grow_as_often_as_the_design_says(kernel: Emulated, mounts: int) -> None:
     """And every map of every memcg, old or new, reaches every id."""
     kernel.play([mkdir(1), mkdir(2, 1), *(mount(k) for k in range(mounts)), mkdir(3)])
-    assert kernel.event(Event.GROWTHS) == GROWTHS[kernel.design][mounts]
-    if kernel.design in WITH_MAPS:
+    assert kernel.event(Event.GROWTHS) == EXPECTED[kernel.design].growths(mounts)
+    if EXPECTED[kernel.design].mapped:
         assert all(kernel.map_bits(memcg, nid) >= mounts for memcg in (1, 2, 3) for nid in (0, 1))
     else:
         assert [kernel.map(memcg) for memcg in (0, 1, 2, 3)] == [None] * 4
-    assert (kernel.map(0) is not None) == (kernel.design in ROOT_HAS_A_MAP)
+    assert (kernel.map(0) is not None) == EXPECTED[kernel.design].root_has_a_map
     assert kernel.oracles() == []
 
 
 def test_growth_sets_every_bit_of_the_old_range_and_none_beyond(mapped: Emulated) -> None:
     """A setter may be at work on the old map: what it sets may not be lost. A memcg that comes later starts empty."""
-    before = 8 if mapped.design == "tkhai_v1" else 64
+    before = EXPECTED[mapped.design].lengths[0]
     mapped.play([mkdir(1), *(mount(k) for k in range(before))])
     assert mapped.map(1) == []
     mapped.play([mount(before)])
     assert mapped.map_bits(1) > before
-    assert mapped.map(1) == ([] if mapped.design in KEEPS_ITS_BITS else list(range(before)))
+    assert mapped.map(1) == (list(range(before)) if EXPECTED[mapped.design].growth_sets_bits else [])
     mapped.play([mkdir(2)])
     assert mapped.map(2) == []
 
@@ -154,7 +135,7 @@ def test_without_maps_every_pass_asks_everybody(design: str, execution: str) -> 
         kernel.play([mkdir(1), mkdir(2), mkdir(3), *(mount(k) for k in range(6))])
         for _ in range(4):
             kernel.play([shrink(1), shrink(2), shrink(3)])
-        assert kernel.event(Event.SHRINKER_CALLS) == (4 * 3 * 6 if design == "no_map" else 0)
+        assert kernel.event(Event.SHRINKER_CALLS) == (0 if EXPECTED[design].mapped else 4 * 3 * 6)
 
 
 def test_reclaim_clears_the_bit_of_an_id_that_nobody_has(mapped: Emulated) -> None:
@@ -185,7 +166,7 @@ def test_a_shrinker_that_knows_no_memcg_is_asked_once_in_its_own_pass(kernel: Em
         before = kernel.event(Event.SHRINKER_CALLS)
         kernel.call(shrink_slab, cpu, memcg, 0, GFP_KERNEL, 12)
         calls[who] = kernel.event(Event.SHRINKER_CALLS) - before
-    assert calls == {"memcg": 0, "root": 0, "none": 0} | {UNAWARE_PASS[kernel.design]: 1}
+    assert calls == {"memcg": 0, "root": 0, "none": 0} | {EXPECTED[kernel.design].unaware_pass: 1}
     kernel.play([shrink(0), shrink(0)])
     assert kernel.mm("nr_objects") == 0
     assert kernel.oracles() == []
@@ -224,7 +205,7 @@ def test_offline_hands_the_objects_and_the_bit_to_the_parent(kernel: Emulated) -
     kernel.play([mkdir(1), mkdir(2, 1), mount(0), mount(1), add(2, 0, 3), add(2, 1, 4, nid=1, inodes=1)])
     heir, dying = kernel.memcg(1), kernel.memcg(2)
     kernel.play([rmdir(2)])
-    if kernel.design in WITH_MAPS:
+    if EXPECTED[kernel.design].mapped:
         assert (kernel.map(1, 0), kernel.map(1, 1)) == ([0], [1])
     assert kernel.word(dying + MEMCG.effective) == heir
     assert len(kernel.items(kernel.lru_one(superblock_lru_of(kernel, 0, 0), 0, heir))) == 3
@@ -302,10 +283,9 @@ def test_I9_reclaim_gives_up_where_a_writer_is(design_with_rwsem: str, execution
         assert kernel.oracles() == []
 
 
-@pytest.mark.parametrize("design", ["v6_4_srcu", "v6_7"])
-def test_I9_reclaim_goes_on_while_somebody_registers(design: str, execution: str) -> None:
+def test_I9_reclaim_goes_on_while_somebody_registers(design_without_lock: str, execution: str) -> None:
     """Without a lock to fail for: shrinker_mutex is held, passes run all the same."""
-    with Emulated(design, execution) as kernel:
+    with Emulated(design_without_lock, execution) as kernel:
         mutex = kernel.field_of_design("shrinker_mutex")
         kernel.play([mkdir(1), mount(0), add(1, 0, 5)])
         kernel.call(mutex_lock, kernel.cpus[1], mutex)
@@ -355,11 +335,12 @@ def test_I7_a_registration_that_fails_leaves_nothing(kernel: Emulated, before: i
         assert sb == -ENOMEM
         assert kernel.mm("live_ids") == ids
         assert kernel.oracles() == []
-    assert failures > 0 or taken(kernel)[node] == kept[node]  # lists on demand and no growth: nothing on that node
+    nothing_there = (kernel.mm("lists_on_demand"), before, node) == (1, 8, 1)  # no lists yet, and maps long enough
+    assert (failures == 0) == nothing_there
     grown = sum(taken(kernel)) - sum(kept)
     assert grown > 0
     kernel.set_word(kernel.mm("shrinker_table") + 200, sb)
-    numbered = kernel.design in WITH_MAPS
+    numbered = EXPECTED[kernel.design].mapped
     assert kernel.id(200) == (before if numbered else -1)
     kernel.play([add(2, 200, 1), umount(200)])
     assert kernel.mm("live_ids") == ids
@@ -400,7 +381,7 @@ def test_more_memcgs_than_there_is_room_for_are_refused(kernel: Emulated) -> Non
 def test_growth_that_failed_halfway_goes_on_where_it_stopped(mapped: Emulated) -> None:
     """Parents are grown before their children (I10); what is long enough already is not made again."""
     chain = range(1, 11)
-    count = 8 if mapped.design == "tkhai_v1" else 64
+    count = EXPECTED[mapped.design].lengths[0]
     mapped.play([*(mkdir(k, k - 1) for k in chain), *(mount(k) for k in range(count))])
     short = mapped.map_bits(1)
     halfway: list[int] = []
@@ -425,13 +406,19 @@ def test_growth_that_failed_halfway_goes_on_where_it_stopped(mapped: Emulated) -
 # --- one set of rows, all designs ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("designs", BY_ARITHMETIC, ids="-".join)
+def other_layout(design: str) -> str:
+    """A design with its lists where another era has them."""
+    with Emulated(design, "plain") as kernel:
+        return f"{design}+lists_on_demand={1 - kernel.mm('lists_on_demand')}"
+
+
+@pytest.mark.parametrize("designs", ERAS, ids="-".join)
 def test_the_same_rows_free_the_same_objects_under_every_design_of_an_era(
     execution: str, designs: tuple[str, ...]
 ) -> None:
-    """One CPU: what is added, deleted, freed and left does not depend on how shrinkers are found."""
+    """One CPU: what is added, deleted, freed and left depends neither on how shrinkers are found nor on the lists."""
     found = {}
-    for design in designs:
+    for design in (*designs, other_layout(designs[0])):
         with Emulated(design, execution) as kernel:
             kernel.play(MIXED)
             found[design] = [
@@ -455,9 +442,9 @@ def test_maps_spare_most_of_the_calls(execution: str) -> None:
             calls[design] = kernel.event(Event.SHRINKER_CALLS)
             assert kernel.mm("nr_objects") == 0
     assert calls["no_map"] == 2 * 10 * 40
-    assert all(calls[design] < calls["no_map"] / 15 for design in WITH_MAPS), calls
-    assert calls["tkhai_v1"] == calls["davydov"]
-    assert calls["v5_13"] == calls["v6_4_srcu"] == calls["v6_7"]
+    assert all(calls[design] < calls["no_map"] / 20 for design in MAPPED), calls
+    for era in ERAS:
+        assert len({calls[design] for design in era if design in MAPPED}) == 1, calls
 
 
 def test_plain_and_compiled_leave_the_same_words(design: str) -> None:
@@ -480,21 +467,25 @@ def test_init_makes_one_record_and_nothing_else(kernel: Emulated) -> None:
     assert kernel.violations() == []
 
 
-def test_the_deferred_counts_go_with_the_shrinker(kernel: Emulated) -> None:
-    """Of one that knows no memcg: allocated for it, one word a node, and forgotten when it goes."""
-    kernel.play([mount(0, 0)])
-    sb = kernel.sb(0)
-    assert kernel.words(kernel.word(sb + SHRINKER.nr_deferred), 2) == [0, 0]
+@pytest.mark.parametrize("aware", [0, 1])
+def test_the_deferred_counts_go_with_the_shrinker(kernel: Emulated, aware: int) -> None:
+    """Allocated for it, one word a node, unless memcgs keep them, and freed when it goes."""
+    kernel.play([mount(1, aware), umount(1)])  # the first makes maps that stay
+    assert kernel.oracles() == []
+    kept = taken(kernel)
+    kernel.play([mount(0, aware)])
+    own = kernel.word(kernel.sb(0) + SHRINKER.nr_deferred)
+    assert (own == 0) == bool(aware and EXPECTED[kernel.design].owes_by_memcg)
+    assert not own or kernel.words(own, 2) == [0, 0]
     kernel.play([umount(0)])
     assert kernel.oracles() == []
+    assert taken(kernel) == kept
 
 
 # --- what a shrinker owes -----------------------------------------------------------------------------
 
-PER_MEMCG = ("v5_13", "v6_4_srcu", "v6_7")
 
-
-@pytest.fixture(params=PER_MEMCG)
+@pytest.fixture(params=OWING_BY_MEMCG)
 def owing(request: pytest.FixtureRequest, execution: str) -> Iterator[Emulated]:
     """A kernel whose memcgs keep what is owed to them."""
     with Emulated(str(request.param), execution) as kernel:
@@ -521,9 +512,10 @@ def test_before_that_all_memcgs_shared_one_debt(design: str, execution: str) -> 
     with Emulated(design, execution) as kernel:
         kernel.play([mkdir(1), mkdir(2), (0, Op.REGISTER, 0, 0, 0, -1, 1), add(1, 0, 100), shrink(1, 2)])
         own = kernel.word(kernel.sb(0) + SHRINKER.nr_deferred)
-        assert (own != 0) == (design not in PER_MEMCG)
+        assert (own != 0) == (not EXPECTED[design].owes_by_memcg)
         if own:
-            delta = 100 if design == "v4_19" else 2 * (100 >> 2)  # 4.19 scans small caches whole
+            whole = EXPECTED[design].arithmetic == Arithmetic.V4_19  # which scans small caches whole
+            delta = 100 if whole else 2 * (100 >> 2)
             assert kernel.words(own, 2) == [delta, 0]
 
 
@@ -553,6 +545,6 @@ def test_drop_caches_goes_on_by_the_rule_of_its_era(kernel: Emulated, per_round:
     kernel.play([drop()])
     rounds, per_node = divmod(kernel.event(Event.RECLAIM_PASSES) - passes, 3)  # of none, the root, memcg 1
     assert per_node == 0
-    again = per_round > (1 if kernel.design in ("v6_4_srcu", "v6_7") else 10)
+    again = per_round > EXPECTED[kernel.design].rounds_end_at
     assert rounds == 2 + again  # on node 0 once or twice, on node 1 once
     assert kernel.mm("nr_objects") == 0

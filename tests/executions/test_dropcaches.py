@@ -13,12 +13,8 @@ from shmreclaim.experiments import dropcaches as experiment
 from shmreclaim.experiments.dropcaches import DropOptions, dropcaches
 from shmreclaim.result import RunRecord
 from tests.cli import runner
+from tests.designs.expected import EXPECTED
 from tests.executions.command import Command, send
-
-SINCE_5_16 = ("v6_4_srcu", "v6_7")
-"""One round that freed two objects is followed by another; before, eleven."""
-KEEPS_ITS_BITS = ("v6_7",)
-"""Growth of its maps moves no bit and sets none."""
 
 
 class Quiet:
@@ -46,12 +42,8 @@ class Quiet:
 
 
 def growths(design: str, containers: int) -> list[int]:
-    """The ids at whose registration maps become longer, and how long the old ones were."""
-    if design in ("no_map", *KEEPS_ITS_BITS):
-        return []
-    if design == "tkhai_v1":
-        return [n for n in (8, 16, 32, 64) if n < containers]
-    return [n for n in (64,) if n < containers]
+    """The ids at whose registration maps become longer, and how long the old ones were, if that sets bits."""
+    return [n for n in EXPECTED[design].lengths if n < containers and EXPECTED[design].growth_sets_bits]
 
 
 def expected_calls(design: str, containers: int, rounds: int) -> int:
@@ -61,16 +53,17 @@ def expected_calls(design: str, containers: int, rounds: int) -> int:
     first series. A bit whose list has objects costs one call; a bit too many, or one whose objects went in the
     round before, two: asked, cleared, asked again.
     """
-    if design == "no_map":
+    if not EXPECTED[design].mapped:
         return rounds * (containers + 1) * containers
+    root_by_map = EXPECTED[design].unaware_pass == "none"
     bits = {memcg: {memcg} for memcg in range(containers)}
     root = set()
     for n in growths(design, containers):
         for memcg in range(n + 1):
             bits[memcg] |= set(range(n))
-        root |= set(range(n)) if design == "tkhai_v1" else set()
+        root |= set(range(n)) if root_by_map else set()
     too_many = sum(len(each) - 1 for each in bits.values()) + len(root)
-    walk_of_root = 0 if design == "tkhai_v1" else rounds * containers
+    walk_of_root = 0 if root_by_map else rounds * containers
     return walk_of_root + containers + 2 * too_many + (2 * containers if rounds == 2 else 0)
 
 
@@ -80,7 +73,7 @@ def test_each_pass_calls_and_frees_what_one_computes_by_hand(containers: int, ob
     result = dropcaches(DropOptions(containers=containers, objects=objects, repeat=1, passes=3), Quiet())
     for design, found in result.designs.items():
         first, *later = found.passes
-        rounds = 2 if 2 * objects * containers > (1 if design in SINCE_5_16 else 10) else 1
+        rounds = 2 if 2 * objects * containers > EXPECTED[design].rounds_end_at else 1
         assert found.invariants.violations == []
         assert (first.shrinker_calls, first.rounds) == (expected_calls(design, containers, rounds), rounds), design
         assert (first.objects_freed, first.scan_calls) == (2 * objects * containers, containers)
