@@ -32,7 +32,7 @@ from shmreclaim.sync.rcu import rcu_is_over, rcu_read_lock, rcu_read_unlock, rcu
 from shmreclaim.sync.refcount import refcount_dec_and_test, refcount_inc_not_zero_acquire, refcount_set_release
 from shmreclaim.sync.rwsem import down_read, down_write, downgrade_write, up_read, up_write
 from shmreclaim.sync.spinlock import spin_lock, spin_unlock
-from shmreclaim.sync.srcu import srcu_read_lock, srcu_read_unlock, synchronize_srcu
+from shmreclaim.sync.srcu import SRCU, _run_grace_period, srcu_read_lock, srcu_read_unlock, synchronize_srcu
 from shmreclaim.sync.wait_queue import (
     UNINTERRUPTIBLE,
     announce,
@@ -57,6 +57,9 @@ TABLE = record(
 SPINS = 2000
 NAP = 50_000
 SPIN, MUTEX, WRITE_READ, READ_WRITE, DOWNGRADE = range(5)
+FILL_FIRST, REFERENCE_FIRST = range(2)
+BEGUN_LATER, BEGUN_BEFORE = range(2)
+"""Which grace period of SRCU an updater waits for."""
 
 
 @compiled
@@ -257,29 +260,36 @@ def dropper(mem: Any, cpu: int, table: int, rounds: int, ref: int) -> int:
 
 
 @compiled
-def opener(mem: Any, cpu: int, table: int, rounds: int, ref: int) -> int:
-    """Fill two words, then let references be taken."""
+def opener(mem: Any, cpu: int, table: int, rounds: int, ref: int, order: int) -> int:
+    """Fill two words, then let references be taken; for the mutant first let them, and fill when one was."""
     for k in range(1, rounds + 1):
         meet(mem, table, 4 * k - 2)
         linger(k & 31)
+        if order == REFERENCE_FIRST:
+            refcount_set_release(mem, ref, 1)
+            await_word(mem, table + TABLE.left, k)
         write_once(mem, table + TABLE.x, k)
         write_once(mem, table + TABLE.y, k)
-        refcount_set_release(mem, ref, 1)
+        if order == FILL_FIRST:
+            refcount_set_release(mem, ref, 1)
         meet(mem, table, 4 * k)
         write_once(mem, ref, 0)
     return 0
 
 
 @compiled
-def taker(mem: Any, cpu: int, table: int, rounds: int, ref: int) -> int:
+def taker(mem: Any, cpu: int, table: int, rounds: int, ref: int, order: int) -> int:
     """Take a reference if there is one, read both words. Forbidden: one is old."""
     forbidden = 0
     for k in range(1, rounds + 1):
         meet(mem, table, 4 * k - 2)
         linger(k >> 5 & 63)
+        if order == REFERENCE_FIRST:
+            await_word(mem, ref, 1)
         if refcount_inc_not_zero_acquire(mem, ref):
             count_seen(mem, table)
             forbidden += read_once(mem, table + TABLE.y) != k or read_once(mem, table + TABLE.x) != k
+        store_release(mem, table + TABLE.left, k)
         meet(mem, table, 4 * k)
     return forbidden
 
@@ -376,27 +386,48 @@ def grace_periods(mem: Any, cpu: int, table: int, srcu: int) -> int:
 
 
 @compiled
-def asker(mem: Any, cpu: int, table: int, rounds: int, srcu: int) -> int:
-    """Change the pointer x, wait for a grace period of SRCU. Forbidden: one that began before covered it."""
+def wait_for_the_last_begun(mem: Any, cpu: int, srcu: int) -> int:
+    """As synchronize_srcu(), but a grace period that began before this call will do: the mutant."""
+    wanted = fetch_add(mem, srcu + SRCU.started, 0)
+    mutex_lock(mem, cpu, srcu + SRCU.gp_mutex)
+    if read_once(mem, srcu + SRCU.completed) < wanted:
+        _run_grace_period(mem, cpu, srcu)
+    return mutex_unlock(mem, cpu, srcu + SRCU.gp_mutex)
+
+
+@compiled
+def asker(mem: Any, cpu: int, table: int, rounds: int, srcu: int, which: int) -> int:
+    """Change the pointer x, wait for a grace period of SRCU; as the mutant, with the reader inside."""
     for k in range(1, rounds + 1):
         meet(mem, table, 2 * k)
         linger(k & 31)
+        if which == BEGUN_BEFORE:
+            await_word(mem, table + TABLE.y, k)
         write_once(mem, table + TABLE.x, k)
-        synchronize_srcu(mem, cpu, srcu)
+        if which == BEGUN_BEFORE:
+            wait_for_the_last_begun(mem, cpu, srcu)
+        else:
+            synchronize_srcu(mem, cpu, srcu)
         store_release(mem, table + TABLE.right, k)
     return 0
 
 
 @compiled
-def srcu_reader(mem: Any, cpu: int, table: int, rounds: int, srcu: int) -> int:
-    """Enter, read the pointer x, stay a while. Forbidden: x was old, and who changed it did not wait for us."""
+def srcu_reader(mem: Any, cpu: int, table: int, rounds: int, which: int) -> int:
+    """Enter, read the pointer x, stay a while; for the mutant until it has waited.
+
+    Forbidden: x was old, and who changed it did not wait for us.
+    """
     forbidden = 0
     for k in range(1, rounds + 1):
         meet(mem, table, 2 * k)
         linger(k >> 5 & 63)
         srcu_read_lock(mem, cpu)
         old = read_once(mem, table + TABLE.x) != k
+        store_release(mem, table + TABLE.y, k)
         linger((k & 7) * 8)
+        if which == BEGUN_BEFORE:
+            await_word(mem, table + TABLE.right, k)
         over = load_acquire(mem, table + TABLE.right) == k
         if old:
             count_seen(mem, table)

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.stress
 ROUNDS = 20_000
 FEWER = 4_000
 """Rounds where every one costs a system call on each side."""
+FEW = 200
+"""Rounds of a mutant that does the forbidden in each."""
 
 
 def both(crew: Crew, left: object, left_args: tuple[int, ...], right: object, right_args: tuple[int, ...]) -> int:
@@ -115,12 +117,11 @@ def test_P25_a_grace_period_covers_those_who_asked_before_it(crew: Crew, table: 
     srcu = crew.arena.allocate(SRCU.SIZE)
     crew.call(init_srcu, srcu, 0)
     entry_point(programs.grace_periods, 4)
-    crew.start(3, programs.grace_periods, table, srcu)
-    args = (table, FEWER, srcu)
-    entry_point(programs.asker, 5)
+    entry_point(programs.asker, 6)
     entry_point(programs.srcu_reader, 5)
-    crew.start(1, programs.asker, *args)
-    crew.start(2, programs.srcu_reader, *args)
+    crew.start(3, programs.grace_periods, table, srcu)
+    crew.start(1, programs.asker, table, FEWER, srcu, programs.BEGUN_LATER)
+    crew.start(2, programs.srcu_reader, table, FEWER, programs.BEGUN_LATER)
     forbidden = crew.result(2)
     crew.result(1)
     crew.arena.memory[table + TABLE.early] = 1
@@ -129,11 +130,25 @@ def test_P25_a_grace_period_covers_those_who_asked_before_it(crew: Crew, table: 
     assert crew.word(table + TABLE.seen) > 0, "the reader was never first: nothing was tried"
 
 
+def test_P25_a_grace_period_that_began_before_misses_whoever_is_inside(crew: Crew, table: int) -> None:
+    """The mutant asks for one less, and for one that is over already: the test above can see what it forbids."""
+    srcu = crew.arena.allocate(SRCU.SIZE)
+    crew.call(init_srcu, srcu, 0)
+    left, right = (table, FEW, srcu, programs.BEGUN_BEFORE), (table, FEW, programs.BEGUN_BEFORE)
+    assert both(crew, programs.asker, left, programs.srcu_reader, right) == FEW
+
+
 def test_P26_a_reference_taken_sees_what_was_there_before_the_first(crew: Crew, table: int) -> None:
     """Whoever finds the object early takes none."""
-    args = (table, ROUNDS, crew.arena.allocate(8))
+    args = (table, ROUNDS, crew.arena.allocate(8), programs.FILL_FIRST)
     assert both(crew, programs.opener, args, programs.taker, args) == 0
     assert crew.word(table + TABLE.seen) > 0, "no reference was ever taken: nothing was tried"
+
+
+def test_P26_a_reference_that_was_there_before_shows_an_object_half_filled(crew: Crew, table: int) -> None:
+    """The mutant fills the object last, and a reference is taken between: the test above can see what it forbids."""
+    args = (table, FEW, crew.arena.allocate(8), programs.REFERENCE_FIRST)
+    assert both(crew, programs.opener, args, programs.taker, args) == FEW
 
 
 def store_buffering(crew: Crew, table: int, barrier: int) -> int:
