@@ -8,9 +8,13 @@ import pytest
 
 from shmreclaim.designs import FUNCTIONS
 from shmreclaim.executions import native
+from shmreclaim.executions.oracles import check_at_rest
+from shmreclaim.machine.cpu import CPU
 from shmreclaim.mm.mount import mount as mount_superblock
+from shmreclaim.mm.shrinker_map import map_clear_bit, map_set_bit
 from shmreclaim.workload import Memory, Workload, make_stream
 from tests.designs import broken
+from tests.designs.expected import MAPPED
 from tests.designs.rows import LIFE
 from tests.emulated import Emulated, Row, add, idle, mkdir, mount, rmdir, shrink, touch, umount
 
@@ -55,6 +59,32 @@ def test_a_broken_design_is_found_by_its_oracle(kernel: Emulated, rows: list[Row
     kernel.play([*FIRST, *rows])
     found = kernel.oracles()
     assert any(verdict in text for text in found), found
+
+
+@pytest.mark.parametrize("design", MAPPED)
+def test_I2_a_bit_that_was_cleared_over_a_filled_list_is_reported(design: str) -> None:
+    """In every kind of map, and on each node; of the others nothing is said."""
+    with Emulated(design, "plain") as kernel:
+        kernel.play([*FIRST, add(1, 0, 3), add(1, 0, 4, nid=1)])
+        assert kernel.oracles() == []
+        for nid, count in ((0, 3), (1, 4)):
+            kernel.call(map_clear_bit, kernel.cpus[0], kernel.memcg(1), nid, 0)
+            assert kernel.oracles() == [
+                f"I2: memcg 1 holds {count} objects of shrinker 0 on node {nid}, its bit is clear"
+            ]
+            kernel.call(map_set_bit, kernel.cpus[0], kernel.memcg(1), nid, 0)
+
+
+def test_a_read_section_that_was_not_left_is_reported() -> None:
+    """Of RCU and of SRCU, with the CPU."""
+    with Emulated("v6_4_srcu", "plain") as kernel:
+        for offset, which in ((CPU.rcu, "RCU"), (CPU.srcu, "SRCU")):
+            kernel.set_word(kernel.cpus[2] + offset, 1)
+            assert (
+                f"CPU 2 at the end: {which} read section not ended (1)" in check_at_rest(kernel.arena, kernel.cpus)[1]
+            )
+            kernel.set_word(kernel.cpus[2] + offset, 0)
+        assert kernel.oracles() == []
 
 
 @pytest.mark.parametrize("kernel", ["publishes_before_growth"], indirect=True)
