@@ -11,6 +11,7 @@ from shmreclaim.machine.cpu import CPU
 from shmreclaim.mm.list_lru import LIST_LRU, LRU_NODE
 from shmreclaim.mm.mount import mount as mount_superblock
 from shmreclaim.mm.mount import unmount
+from shmreclaim.mm.shrinker import SHRINKER
 from shmreclaim.mm.state import GFP_KERNEL, Event
 from shmreclaim.mm.superblock import SUPERBLOCK, superblock_lru
 from shmreclaim.mm.vmscan import shrink_slab
@@ -171,6 +172,7 @@ def test_I1_with_references_unregistering_waits_for_nobody_elses_users(compiled_
         kernel.set_word(kernel.mm("shrinker_table") + 3, 0)
         let_go()
         assert hands.result(WALKER) == 5 * (MOUNTS - 1)
+        assert kernel.word(kernel.sb(0) + SHRINKER.refcount) == 1  # the walker's was given back
         assert kernel.oracles() == []
 
 
