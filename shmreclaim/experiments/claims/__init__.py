@@ -29,7 +29,7 @@ CLAIMS: dict[str, Claim] = {
 
 NOT_RUN: dict[str, str] = {
     "H20": "none of the designs keeps ids per memcg in an IDA instead of maps",
-    "H21": "the share of the root's passes is a figure of any `shmreclaim compare`, shrinker calls by design",
+    "H21": "shrinker calls are counted of all passes together, so that the root's share is not known",
     "H22": "how load on a lock's word moves takes more cores than claims are made for",
     "H27": "what a grace period costs is a curve, not a verdict; bench/ramfs.py draws it",
     "H29": "a bit lost in a window of a few instructions takes the model checker, not luck",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from shmreclaim.experiments.claims.claim import CANNOT_TELL, HOLDS, REFUTED, Claim, Finding, worded
+from shmreclaim.experiments.claims.claim import CANNOT_TELL, HOLDS, REFUTED, CannotTell, Claim, Finding, worded
 from shmreclaim.experiments.claims.lab import Lab, Outcome
 from shmreclaim.experiments.claims.workloads import SEED, Row, add, by_rows, delete, mkdir, mount, rmdir, shrink, touch
 from shmreclaim.workload.ops import Workload
@@ -56,18 +56,27 @@ def _adding_against_passes(seed: int) -> Workload:
     return by_rows("adding against passes", setup, adds, [shrink(1)] * 400_000, pages=32768)
 
 
-def _race(lab: Lab, variant: str) -> tuple[int, int]:
-    works = [_adding_against_passes(SEED + k) for k in range(RACES)]
-    return _told([outcome for work in works for outcome in lab.run(variant, work, seconds=RACE_S)])
+def race(lab: Lab, variant: str, seeds: range = range(SEED, SEED + RACES)) -> tuple[int, int]:
+    """Let a design or variant race: bits lost, and how often a shrinker was found empty."""
+    works = map(_adding_against_passes, seeds)
+    return bits_lost([outcome for work in works for outcome in lab.run(variant, work, seconds=RACE_S)])
 
 
-def _told(outcomes: Sequence[Outcome]) -> tuple[int, int]:
-    """How many bits were lost, and how often a shrinker was found empty."""
+def _all_ended(outcomes: Sequence[Outcome]) -> None:
+    """Refuse a run that hung: what it would have broken is not known."""
+    for outcome in outcomes:
+        if outcome.hung:
+            raise CannotTell(f"a run of {outcome.design} hung: {'; '.join(map(str, outcome.standings))}")
+
+
+def bits_lost(outcomes: Sequence[Outcome]) -> tuple[int, int]:
+    """How many bits were lost, and how often a shrinker was found empty; raises CannotTell of a run that hung."""
+    _all_ended(outcomes)
     return _lost(outcomes), sum(outcome.record.events["empty_probes"] for outcome in outcomes if outcome.record)
 
 
 def _h17(lab: Lab) -> Finding:
-    found = {"as it is": _race(lab, "v6_7"), **{name: _race(lab, f"v6_7+{name}") for name in VARIANTS}}
+    found = {"as it is": race(lab, "v6_7"), **{name: race(lab, f"v6_7+{name}") for name in VARIANTS}}
     return lost_rule({name: both[0] for name, both in found.items()}, {name: both[1] for name, both in found.items()})
 
 
@@ -101,13 +110,21 @@ def offline_rule(touched: Mapping[str, int]) -> Finding:
     return Finding(HOLDS if any(early.values()) else CANNOT_TELL, why, figures)
 
 
+def maps_used(outcomes: Sequence[Outcome]) -> int:
+    """Bits to be set through a map that is gone, or was freed; raises CannotTell of a run that hung."""
+    _all_ended(outcomes)
+    gone = sum(outcome.record.events["null_maps"] for outcome in outcomes if outcome.record)
+    return gone + sum("I1:" in text for outcome in outcomes for text in outcome.broken)
+
+
+def used_after_offline(lab: Lab, variant: str) -> int:
+    """Let a design or variant be raced by offline: how many maps were used after they went."""
+    return maps_used(lab.run(variant, _adding_against_offline(), repeat=4))
+
+
 def _h18(lab: Lab) -> Finding:
-    touched = {}
-    for design in ("tkhai_v1", "v4_19", "tkhai_v1+free_maps_offline", "v4_19+free_maps_offline"):
-        outcomes = lab.run(design, _adding_against_offline(), repeat=4)
-        gone = sum(outcome.record.events["null_maps"] for outcome in outcomes if outcome.record)
-        touched[design] = gone + sum("I1" in text for outcome in outcomes for text in outcome.broken)
-    return offline_rule(touched)
+    early = ("tkhai_v1+free_maps_offline", "v4_19+free_maps_offline")
+    return offline_rule({design: used_after_offline(lab, design) for design in ("tkhai_v1", "v4_19", *early)})
 
 
 # --- H19 ---------------------------------------------------------------------------------------------
@@ -125,7 +142,7 @@ def _adding_against_growth() -> Workload:
 def _h19(lab: Lab) -> Finding:
     work = _adding_against_growth()
     variants = {"as it is": "v4_19", "copy_bits": "v4_19+copy_bits"}
-    found = {name: _told(lab.run(v, work, repeat=RACES, seconds=RACE_S)) for name, v in variants.items()}
+    found = {name: bits_lost(lab.run(v, work, repeat=RACES, seconds=RACE_S)) for name, v in variants.items()}
     return lost_rule({name: both[0] for name, both in found.items()}, {name: both[1] for name, both in found.items()})
 
 

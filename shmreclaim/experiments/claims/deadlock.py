@@ -23,8 +23,10 @@ def _sleeping_under_the_rwsem(lab: Lab) -> dict[str, list[Outcome]]:
     return lab.turns(SLEEPERS, registering_at_the_edge(pages=1024), repeat=RUNS, timeout=HANG_S + 3, seconds=RUN_S)
 
 
-def _events(outcomes: Sequence[Outcome], name: str) -> int:
-    return sum(outcome.record.events[name] for outcome in outcomes if outcome.record)
+def _reclaims(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, int]:
+    """How many reclaims were entered under the lock, by design."""
+    records = {design: [outcome.record for outcome in each if outcome.record] for design, each in outcomes.items()}
+    return {design: sum(record.events["reclaims_under_write"] for record in each) for design, each in records.items()}
 
 
 # --- H1 ----------------------------------------------------------------------------------------------
@@ -48,35 +50,38 @@ def sleeping_rule(hangs: Mapping[str, int], reclaims: Mapping[str, int]) -> Find
 def _h1(lab: Lab) -> Finding:
     outcomes = lab.once(_sleeping_under_the_rwsem)
     hangs = {design: sum(outcome.hung or bool(outcome.broken) for outcome in each) for design, each in outcomes.items()}
-    return sleeping_rule(hangs, {d: _events(each, "reclaims_under_write") for d, each in outcomes.items()})
+    return sleeping_rule(hangs, _reclaims(outcomes))
 
 
 # --- H2 ----------------------------------------------------------------------------------------------
 
 
 def deadlock_rule(
-    tried: Sequence[Outcome], blocking: Sequence[Outcome], nested: Sequence[Outcome], reclaims: int
+    tried: Sequence[Outcome], blocking: Sequence[Outcome], nested: Sequence[Outcome], reclaims: Mapping[str, int]
 ) -> Finding:
     """Refuted if reclaim that tries the lock never deadlocks, while both ways to make it do are seen to.
 
     `tried` are runs of the designs as they are, `blocking` those in which reclaim waits for the lock instead, `nested`
     those in which growth takes for write what registration holds already. Holds if a run of the designs as they are
-    deadlocked. Where no run of one of the other two did, the experiment could not have seen it; where reclaim was never
-    entered under the lock, nothing was tried.
+    deadlocked. Where one hung without a circle, or no run of one of the other two deadlocked, the experiment could not
+    have seen it; where a design never entered reclaim under the lock, nothing was tried.
     """
     dead = [line for outcome in tried for line in outcome.deadlock]
     seen = {"blocking": [o.deadlock for o in blocking], "nested": [o.deadlock for o in nested]}
     figures: dict[str, object] = {
-        "reclaims under the lock, tried": reclaims,
+        "reclaims under the lock, tried": dict(reclaims),
         "deadlocks, as they are": dead or "none",
         "where reclaim blocks": [line for each in seen["blocking"] for line in each] or "none",
         "where growth nests": [line for each in seen["nested"] for line in each] or "none",
     }
-    if dead or any(outcome.hung for outcome in tried):
-        return Finding(HOLDS, "a design as it is hung", figures)
-    if not reclaims or not all(any(each) for each in seen.values()):
+    if dead:
+        return Finding(HOLDS, "a design as it is deadlocked", figures)
+    if any(outcome.hung for outcome in tried):
+        return Finding(CANNOT_TELL, "a design as it is hung, and nobody waited in a circle", figures)
+    if not all(reclaims.values()) or not all(any(each) for each in seen.values()):
         return Finding(CANNOT_TELL, "the ways that must deadlock did not, or reclaim was not entered", figures)
-    why = f"no run hung in {reclaims:,} reclaims under the lock; where reclaim waits, or growth nests, runs did"
+    told = ", ".join(f"{design} {n:,}" for design, n in reclaims.items())
+    why = f"no run hung in reclaims under the lock: {told}; where reclaim waits, or growth nests, runs did"
     return Finding(REFUTED, why, figures)
 
 
@@ -95,7 +100,7 @@ def _h2(lab: Lab) -> Finding:
     plenty = by_rows("growth with plenty of memory", [mkdir(1)], [mount(0)], [mount(1)])
     nested = lab.run("v4_19+nested_write", plenty, timeout=HANG_S)
     runs = [outcome for each in tried.values() for outcome in each]
-    return deadlock_rule(runs, blocking, nested, _events(runs, "reclaims_under_write"))
+    return deadlock_rule(runs, blocking, nested, _reclaims(tried))
 
 
 # --- H3 ----------------------------------------------------------------------------------------------

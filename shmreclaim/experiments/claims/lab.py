@@ -196,11 +196,6 @@ def _span(logged: LoggedOp, started: int) -> Span:
 # --- what rules are made of --------------------------------------------------------------------------
 
 
-def separated(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether the intervals of two samples do not overlap: all of one below all of the other."""
-    return max(a) < min(b) or max(b) < min(a)
-
-
 def below(a: Sequence[float], b: Sequence[float]) -> bool:
     """Whether all of `a` is below all of `b`."""
     return max(a) < min(b)
