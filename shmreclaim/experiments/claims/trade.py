@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ast
-import random
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import NamedTuple
 
 from shmreclaim.experiments.claims.claim import CANNOT_TELL, HOLDS, REFUTED, Claim, Finding, worded
+from shmreclaim.experiments.claims.full_memory import Tried, mounts_that_stay, nodes_an_id, sweep_crowd, sweep_ids
 from shmreclaim.experiments.claims.growth import MEMCGS, growth_holds, quiet_mounts
 from shmreclaim.experiments.claims.lab import Lab
-from shmreclaim.experiments.claims.workloads import EDGE, SEED, Row, add, by_rows, cache, mkdir, mount, umount
-from shmreclaim.workload.ops import Workload
+from shmreclaim.experiments.claims.pressure import loss_up_to
 
 V1, PROPOSED, MERGED = "tkhai_v1", "davydov", "v4_19"
 
@@ -137,94 +136,38 @@ def _h10(lab: Lab) -> Finding:
 
 # --- H16 ---------------------------------------------------------------------------------------------
 
-PAGES, HOLDERS, MOUNTS, FILLS, RUNS = 512, 4, 4000, 40_000, 3
-RUN_S = 0.3
-SLAB = (0.0, 0.5, 0.9, 1.0)
-PLAUSIBLE = 0.9
-"""The most of memory that is taken to be slab in a machine that somebody would run."""
-PERCENT = 1.0
-"""Registrations more that fail, of all, from which on it is a loss."""
+MOST = 0.75
+"""The largest share of slab in the sweep of H5 that is not all: further than H5 itself goes."""
 
 
-class Price(NamedTuple):
-    """What allocating ids costs under a design."""
+def trade_rule(loss: Finding, simpler: Finding) -> Finding:
+    """Holds if the loss is small by the rule of H5, up to 75 % slab, and the benefit is there by that of H10.
 
-    failed: dict[float, float]
-    """Mounts that failed, in percent, by the share of memory that is slab."""
-    reclaims: int
-    """Reclaims entered with shrinker_rwsem held for write."""
-    longest_hold_us: float
-    """Of shrinker_rwsem for write, in a mount that grows the maps of many memcgs."""
-
-
-def trade_rule(v1: Price, proposed: Price, simpler: str) -> Finding:
-    """Holds if the loss is none up to 90 % slab, and the benefit is there: the proposed design is simpler by H10.
-
-    The loss is how many more of 100 mounts fail than under v1, which may reclaim slab; none is 1 at most. Refuted if it
-    is more at any share up to that, or the design is not simpler. Where no reclaim was entered under the lock, or H10
-    cannot tell, neither can this.
+    Refuted if the loss is not small or the proposed design not simpler; else, where one of them cannot be told, neither
+    can this.
     """
-    loss = {slab: proposed.failed[slab] - v1.failed[slab] for slab in proposed.failed}
-    most = max(more for slab, more in loss.items() if slab <= PLAUSIBLE)
-    why = (
-        f"up to {PLAUSIBLE:.0%} slab {most:.3g} of 100 mounts more failed than under {V1} at most, in all slab "
-        f"{loss[1.0]:.3g}; reclaims under the lock: {proposed.reclaims:,}; that it is simpler: {simpler}"
-    )
-    if most > PERCENT or simpler == REFUTED:
-        return Finding(REFUTED, why)
-    return Finding(HOLDS if proposed.reclaims and simpler == HOLDS else CANNOT_TELL, why)
-
-
-def filled(slab: float) -> Workload:
-    """Mounts and unmounts at the edge of an IDR node, in memory kept full, `slab` of it objects, else page cache.
-
-    EDGE others live, so that each id needs memory. Another CPU keeps it full.
-    """
-    memcgs = [1 + k for k in range(HOLDERS)]
-    setup: list[Row] = [*(mkdir(k) for k in memcgs), *(mount(k) for k in range(EDGE))]
-    objects, pages = int(PAGES * slab * 4096 / 192) // HOLDERS, int(PAGES * (1 - slab)) // HOLDERS
-    setup += [add(k, k - 1, objects) for k in memcgs if objects] + [cache(k, pages) for k in memcgs if pages]
-    rng = random.Random(SEED)
-    more: list[Row] = []
-    for _ in range(FILLS):
-        memcg = 1 + rng.randrange(HOLDERS)
-        by_slab = rng.random() < slab
-        more.append(add(memcg, memcg - 1, 1 + rng.randrange(40)) if by_slab else cache(memcg, 1 + rng.randrange(3)))
-    mounts = [row for _ in range(MOUNTS) for row in (mount(EDGE), umount(EDGE))]
-    return by_rows(f"kept full, {slab:.0%} slab", setup, mounts, more, pages=PAGES)
-
-
-def prices(lab: Lab) -> dict[str, Price]:
-    """What ids cost v1, the proposal and what was merged, in memory that is full."""
-    failed: dict[str, dict[float, float]] = {design: {} for design in (V1, PROPOSED, MERGED)}
-    reclaims = dict.fromkeys(failed, 0)
-    for slab in SLAB:
-        for design, records in lab.measure(tuple(failed), filled(slab), repeat=RUNS, seconds=RUN_S).items():
-            lost = sum(sum(record.ops["register"].failed.values()) for record in records)
-            failed[design][slab] = 100 * lost / (lost + sum(record.ops["register"].count for record in records))
-            reclaims[design] += sum(record.events["reclaims_under_write"] for record in records)
-    held = lab.once(growth_holds)
-    return {d: Price(failed[d], reclaims[d], max(run[1] for run in held[d]) / 1e3) for d in failed}
+    verdicts = (loss.verdict, simpler.verdict)
+    verdict = REFUTED if REFUTED in verdicts else CANNOT_TELL if CANNOT_TELL in verdicts else HOLDS
+    why = f"that the loss is small up to {MOST:.0%} slab: {loss.verdict}, {loss.why}; that it is simpler: "
+    return Finding(verdict, why + simpler.verdict)
 
 
 def _h16(lab: Lab) -> Finding:
-    simple, price = lab.once(proxies), prices(lab)
-    finding = trade_rule(price[V1], price[PROPOSED], simplicity_rule(simple[V1], simple[PROPOSED]).verdict)
-    table = _table(simple)
-    for design, each in price.items():
-        row: dict[str, float] = {
-            f"failed, {slab:.0%} slab, %": round(percent, 2) for slab, percent in each.failed.items()
-        }
-        table[design] = {
-            **row,
-            "reclaims under the lock": each.reclaims,
-            "longest hold, µs": round(each.longest_hold_us, 2),
-            **table[design],
-        }
+    simple, held = lab.once(proxies), lab.once(growth_holds)
+    ids, crowd = lab.once(sweep_ids), lab.once(sweep_crowd)
+    loss = loss_up_to(MOST, ids, crowd, nodes_an_id(lab.once(mounts_that_stay)))
+    finding = trade_rule(loss, simplicity_rule(simple[V1], simple[PROPOSED]))
+    table = {design: _costs(ids[design]) | row for design, row in _table(simple).items()}
+    for design, row in table.items():
+        row["longest hold, growth, µs"] = round(max(run[1] for run in held[design]) / 1e3, 2)
     # One row a figure: there are more figures than designs.
-    names = list(table[V1])
-    finding.figures["loss and benefit"] = {name: {design: table[design][name] for design in table} for name in names}
+    finding.figures["loss and benefit"] = {n: {design: table[design][n] for design in table} for n in table[V1]}
     return finding
+
+
+def _costs(by_share: Mapping[float, Tried]) -> dict[str, float]:
+    failed = {f"failed, {slab:.0%} slab": sum(each.failed) for slab, each in by_share.items()}
+    return {**failed, "reclaims under the lock": sum(sum(each.reclaims) for each in by_share.values())}
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -241,9 +184,7 @@ CLAIMS: tuple[Claim, ...] = (
         "H16",
         "Vladimir Davydov, 27 and 28 March 2018",
         "to forbid the reclaim of slab while an id is allocated is an acceptable loss for the benefit",
-        f"{MOUNTS:,} mounts, each of which needs memory for its id, in {PAGES} pages that another CPU keeps full, "
-        f"{', '.join(f'{s:.0%}' for s in SLAB)} of it slab, {RUNS} times each under {V1}, {PROPOSED} and {MERGED}; "
-        "and the figures of H9 and H10.",
+        f"The runs of H5, H9 and H10, side by side for {V1}, {PROPOSED} and {MERGED}.",
         worded(trade_rule),
         _h16,
     ),

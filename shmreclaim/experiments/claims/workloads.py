@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from shmreclaim.workload.generators.script import Stage
 from shmreclaim.workload.ops import Gfp, Memory, Op, Workload, make_stream
 from shmreclaim.workload.shape import Shape
@@ -116,8 +118,8 @@ def idle(ms: float) -> Row:
     return (0, Op.IDLE, 0, 0, 0, int(ms * 1e6), 0)
 
 
-def by_rows(name: str, setup: Sequence[Row], *streams: Sequence[Row], pages: int = 8192) -> Workload:
-    """Make a workload of these operations, a stream a CPU; room for all handles they name."""
+def by_rows(name: str, setup: Sequence[Row], *streams: Sequence[Row], pages: int = 8192, times: int = 1) -> Workload:
+    """Make a workload of these operations, a stream a CPU, each repeated so often; room for all handles they name."""
     rows = [*setup, *(row for stream in streams for row in stream)]
     return Workload(
         kind="claim",
@@ -128,6 +130,6 @@ def by_rows(name: str, setup: Sequence[Row], *streams: Sequence[Row], pages: int
         n_memcgs=1 + max((row[2] for row in rows), default=0),
         n_shrinkers=1 + max((row[3] for row in rows), default=0),
         setup=make_stream(list(setup)),
-        streams=tuple(make_stream(list(stream)) for stream in streams),
+        streams=tuple(np.tile(make_stream(list(stream)), times) for stream in streams),
         parameters={"pages": pages},
     )
