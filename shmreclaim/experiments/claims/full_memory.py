@@ -6,7 +6,7 @@ need memory then under the lock that a design registers with: the node of an id,
 
 Limits: a share is of what comes, not of what stays. Each era's arithmetic frees slab as fast as it does, and whoever
 cannot have the lock frees page cache only, so that a quarter that comes may be most of what is there; how much of
-memory was slab in the end is told beside. A mount may enter reclaim more than once before it fails.
+memory was slab in the end is told beside.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from shmreclaim.experiments.claims.claim import CannotTell
 from shmreclaim.experiments.claims.lab import Lab
 from shmreclaim.experiments.claims.workloads import EDGE, SEED, Row, add, by_rows, cache, delete, mkdir, mount, umount
 from shmreclaim.mm.state import LINES_PER_PAGE
-from shmreclaim.result import RunRecord
-from shmreclaim.workload.ops import Workload
+from shmreclaim.result import LoggedOp, RunRecord
+from shmreclaim.workload.ops import Op, Workload
 
 STEP = 0.25
 SHARES = tuple(STEP * k for k in range(5))
@@ -40,12 +41,14 @@ _DENTRY_LINES = 3
 
 @dataclass(frozen=True)
 class Tried:
-    """What became of the mounts of some runs under pressure; `failed`, `tried` and `reclaims` by run."""
+    """What became of the mounts of some runs, by run."""
 
     failed: tuple[int, ...]
     tried: tuple[int, ...]
-    reclaims: tuple[int, ...]
-    """Reclaims entered with shrinker_rwsem held for write."""
+    pressed: tuple[int, ...]
+    """Mounts that entered reclaim: with shrinker_rwsem held for write, where the design allocates for an id so."""
+    lost: tuple[int, ...]
+    """Those of them that did not get memory."""
     nodes: int = 0
     """Nodes that were allocated for ids."""
     slab: float = 0.0
@@ -57,25 +60,38 @@ class Tried:
         return 100 * sum(self.failed) / sum(self.tried)
 
     @property
-    def pressed(self) -> float:
-        """How many failed, of a hundred reclaims under the lock; 0 where none was entered, and that is to be told."""
-        return 100 * sum(self.failed) / sum(self.reclaims) if any(self.reclaims) else 0.0
+    def lost_percents(self) -> list[float]:
+        """As `lost_percent`, run by run."""
+        return [100 * lost / max(1, pressed) for lost, pressed in zip(self.lost, self.pressed, strict=True)]
+
+    @property
+    def lost_percent(self) -> float:
+        """How many did not get memory, of a hundred that entered reclaim; 0 where none did, which is to be told."""
+        return 100 * sum(self.lost) / sum(self.pressed) if any(self.pressed) else 0.0
 
 
-def tried(records: Sequence[RunRecord], pages: int) -> Tried:
-    """Sum up runs in a memory of so many pages; raises CannotTell if one did not come to mount anything."""
+def tried(design: str, records: Sequence[RunRecord], pages: int) -> Tried:
+    """Sum up logged runs in a memory of so many pages; raises CannotTell if one did not come to mount anything."""
     failed = tuple(sum(record.ops["register"].failed.values()) for record in records)
     mounts = tuple(lost + record.ops["register"].count for lost, record in zip(failed, records, strict=True))
     if not all(mounts):
         raise CannotTell("a run was over before anything was mounted")
+    pressed = [_pressed(design, record) for record in records]
     slab = [record.objects.remaining * _DENTRY_LINES / LINES_PER_PAGE / pages for record in records]
     return Tried(
         failed,
         mounts,
-        tuple(record.events["reclaims_under_write"] for record in records),
+        tuple(map(len, pressed)),
+        tuple(sum("alloc_failed" in mount.events for mount in mounts) for mounts in pressed),
         sum(record.events["id_nodes"] for record in records),
         100 * sum(slab) / len(slab),
     )
+
+
+def _pressed(design: str, record: RunRecord) -> list[LoggedOp]:
+    """Mounts that entered reclaim; the last of each CPU aside, in which the run may have been stopped."""
+    event = "reclaims_under_write" if design.partition("+")[0] in TAKES_THE_LOCK else "direct_reclaims"
+    return [mount for mount, after in pairwise(record.log) if mount.cpu == after.cpu and event in mount.events]
 
 
 Sweep = Mapping[str, Mapping[float, Tried]]
@@ -131,10 +147,10 @@ def _cycles(handle: int) -> list[Row]:
 def kept_full(lab: Lab, designs: Sequence[str], work: Workload) -> dict[str, Tried]:
     """Try designs, which take turns; raises CannotTell if a CPU had nothing left to do before the time was up."""
     found = {}
-    for design, records in lab.measure(designs, work, repeat=RUNS, seconds=RUN_S).items():
+    for design, records in lab.measure_logged(designs, work, Op.REGISTER, repeat=RUNS, seconds=RUN_S).items():
         if any(worker.ops == len(work.streams[worker.cpu]) for record in records for worker in record.workers):
             raise CannotTell(f"under {design} a CPU had nothing left to do, so memory was not kept full to the end")
-        found[design] = tried(records, PAGES)
+        found[design] = tried(design, records, PAGES)
     return found
 
 
@@ -168,9 +184,9 @@ def sweep_maps(lab: Lab) -> Sweep:
     found: dict[str, dict[float, Tried]] = {design: {} for design in GROW}
     for slab in SHARES:
         # Lists on demand, or arrays of lists for so many memcgs would fill memory instead.
-        for design in GROW:
-            records = lab.records(f"{design}+lists_on_demand=1", growing(slab), repeat=2)
-            found[design][slab] = tried(records, MACHINE)
+        variants = {f"{design}+lists_on_demand=1": design for design in GROW}
+        for variant, records in lab.measure_logged(tuple(variants), growing(slab), Op.REGISTER, repeat=RUNS).items():
+            found[variants[variant]][slab] = tried(variant, records, MACHINE)
     return found
 
 
@@ -182,7 +198,7 @@ STAY = 1000
 def mounts_that_stay(lab: Lab) -> Tried:
     """Mount with plenty of memory, for how many ids need a node; shared by H5 and H8."""
     work = by_rows("mounts that stay", [mkdir(1)], [mount(k) for k in range(STAY)])
-    return tried(lab.records("v4_19", work), work.memory.pages_per_node)
+    return tried("v4_19", lab.records("v4_19", work), work.memory.pages_per_node)
 
 
 def nodes_an_id(stay: Tried) -> float:

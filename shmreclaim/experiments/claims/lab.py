@@ -120,7 +120,11 @@ class Lab:
         seconds: float | None = None,
     ) -> dict[str, list[Outcome]]:
         """Play a workload under several designs that take turns (A B A B), so that a slow moment is everybody's."""
-        settings = native.RunSettings(seconds=seconds, timeout=timeout)
+        return self._turns(designs, workload, repeat, native.RunSettings(seconds=seconds, timeout=timeout))
+
+    def _turns(
+        self, designs: Sequence[str], workload: Workload, repeat: int, settings: native.RunSettings
+    ) -> dict[str, list[Outcome]]:
         outcomes: dict[str, list[Outcome]] = {design: [] for design in designs}
         for _ in range(repeat):
             for design in designs:
@@ -146,6 +150,14 @@ class Lab:
     ) -> dict[str, list[RunRecord]]:
         """As `records`, of designs that take turns."""
         outcomes = self.turns(designs, workload, repeat=repeat, seconds=seconds)
+        return {design: sound(runs) for design, runs in outcomes.items()}
+
+    def measure_logged(
+        self, designs: Sequence[str], workload: Workload, op: Op, *, repeat: int = 1, seconds: float | None = None
+    ) -> dict[str, list[RunRecord]]:
+        """As `measure`, of runs that write each of such operations down by itself."""
+        settings = native.RunSettings(seconds=seconds, timeout=TIMEOUT_S, log_ops=(op,))
+        outcomes = self._turns(designs, workload, repeat, settings)
         return {design: sound(runs) for design, runs in outcomes.items()}
 
     def logged(self, design: str, workload: Workload, *ops: Op) -> RunRecord:

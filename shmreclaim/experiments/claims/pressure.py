@@ -1,7 +1,7 @@
 """H5 to H8: whether mounts fail where they must allocate under the lock, by what memory is full of.
 
-What counts is how many fail of a hundred reclaims that were entered under the lock, not of a hundred mounts: most
-mounts of a sweep find free memory, and would hide any loss.
+What counts is how many fail of the mounts that entered reclaim under the lock, not of all: most mounts of a sweep find
+free memory, and would hide any loss. Nor of reclaims: an allocation that fails has tried 16 of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from shmreclaim.experiments.claims.full_memory import (
 from shmreclaim.experiments.claims.lab import Lab
 
 PERCENT = 1.0
-"""Of a hundred reclaims under the lock, registrations that fail, from which on they count as failing."""
+"""Of a hundred mounts that entered reclaim under the lock, how many may fail before they count as failing."""
 
 PAGE_ONLY, NOTHING, FULL = "v4_19", "v4_19+ids_nowait", "v6_7"
 
@@ -48,8 +48,8 @@ def threshold(by_share: Mapping[float, float]) -> float | None:
     return min((slab for slab, failed in by_share.items() if failed > PERCENT), default=None)
 
 
-def _pressed(by_share: Mapping[float, Tried]) -> dict[float, float]:
-    return {slab: each.pressed for slab, each in by_share.items()}
+def _lost(by_share: Mapping[float, Tried]) -> dict[float, float]:
+    return {slab: each.lost_percent for slab, each in by_share.items()}
 
 
 def _mounts(by_share: Mapping[float, Tried]) -> dict[float, float]:
@@ -69,11 +69,11 @@ def _row(by_share: Mapping[float, float], digits: int = 2) -> dict[str, object]:
 def _id_tables(found: Sweep) -> dict[str, object]:
     """What failed, with b*; what was tried for it; and what it did to memory."""
     takes = {design: found[design] for design in TAKES_THE_LOCK}
-    stars = {d: _row(_pressed(shares)) | {"b*": _star(_pressed(shares), shares)} for d, shares in takes.items()}
-    reclaims = {d: _row({s: sum(each.reclaims) for s, each in shares.items()}, 0) for d, shares in takes.items()}
+    stars = {d: _row(_lost(shares), 1) | {"b*": _star(_lost(shares), shares)} for d, shares in takes.items()}
+    pressed = {d: _row({s: sum(each.pressed) for s, each in shares.items()}, 0) for d, shares in takes.items()}
     return {
-        "ids: failed, % of reclaims under the lock, by slab": stars,
-        "ids: reclaims under the lock, by slab": reclaims,
+        "ids: failed, % of mounts that reclaimed under the lock, by slab": stars,
+        "ids: mounts that reclaimed under the lock, by slab": pressed,
         "ids: failed, % of mounts, by slab": {design: _row(_mounts(shares)) for design, shares in found.items()},
         "ids: slab in the end, % of memory": _left(found),
     }
@@ -93,28 +93,28 @@ def _left(found: Sweep) -> dict[str, object]:
 
 
 def _in_page_cache(ids: Sweep, maps: Sweep) -> dict[str, float]:
-    """How many fail in memory full of page cache: ids in % of reclaims under the lock, growth in % of mounts."""
-    return {design: ids[design][0.0].pressed for design in TAKES_THE_LOCK} | {"maps": maps[GROW[0]][0.0].percent}
+    """How many fail in memory full of page cache, in %: ids of mounts that reclaim under the lock, growth of all."""
+    return {design: ids[design][0.0].lost_percent for design in TAKES_THE_LOCK} | {"maps": maps[GROW[0]][0.0].percent}
 
 
 def page_cache_rule(ids: Sweep, maps: Sweep) -> Finding:
     """Refuted if no registration fails in memory full of page cache, though reclaim was entered under the lock there.
 
     That is: under each design that allocates under the lock, while ids need nodes, and under v5_13 while maps grow too.
-    Holds if in one of these more than 1 % fail, of ids as of reclaims under the lock, of growth as of mounts. If some
-    fail, but fewer, or one never entered reclaim, or some fail too where reclaim can have the lock, nothing can be
-    told.
+    Holds if in one of these more than 1 % fail, while ids need nodes of the mounts that reclaim under the lock, while
+    maps grow of all. If some fail, but fewer, or one never entered reclaim, or some fail too where reclaim can have the
+    lock, nothing can be told.
     """
     cases = {design: ids[design][0.0] for design in TAKES_THE_LOCK} | {f"{GROW[0]}, maps": maps[GROW[0]][0.0]}
     others = sum(sum(each.failed) for each in (*(ids[d][0.0] for d in LEAVES_IT), maps[GROW[1]][0.0]))
-    told = ", ".join(f"{name} {sum(t.failed):,} (reclaims: {sum(t.reclaims):,})" for name, t in cases.items())
-    why = f"failed in memory full of page cache: {told}; where reclaim can have the lock {others:,}"
+    told = ", ".join(f"{name} {sum(t.failed):,} (reclaimed: {sum(t.pressed):,})" for name, t in cases.items())
+    why = f"mounts that failed in memory full of page cache: {told}; where reclaim can have the lock {others:,}"
     figures = _id_tables(ids) | _map_tables(maps)
     if others:
         return Finding(CANNOT_TELL, why, figures)
     if max(_in_page_cache(ids, maps).values()) > PERCENT:
         return Finding(HOLDS, why, figures)
-    tried_all = all(any(each.reclaims) and not any(each.failed) for each in cases.values())
+    tried_all = all(any(each.pressed) and not any(each.failed) for each in cases.values())
     return Finding(REFUTED if tried_all else CANNOT_TELL, why, figures)
 
 
@@ -130,21 +130,21 @@ def slab_rule(ids: Sweep, maps: Sweep) -> Finding:
     under one that does, or it enters reclaim under the lock in slab and nothing fails for it. Where some fail in page
     cache, but fewer, a design enters no reclaim, or the others fail as well, nothing can be told. Reported is b*, the
     first share of what comes, in steps of a quarter, with which more than 1 % fail; and how much of memory that was.
-    Ids that fail are counted in % of reclaims under the lock, growth in % of mounts.
+    Percentages: while ids need nodes of the mounts that reclaim under the lock, while maps grow of all.
     """
     in_cache = sum(sum(shares[0.0].failed) for found in (ids, maps) for shares in found.values())
     in_slab = {design: ids[design][1.0] for design in TAKES_THE_LOCK}
     apart = [maps[GROW[1]], *(ids[design] for design in LEAVES_IT)]
     others = sum(sum(each.failed) for shares in apart for each in shares.values())
-    stars = {design: _star(_pressed(ids[design]), ids[design]) for design in TAKES_THE_LOCK}
-    told = ", ".join(f"{design} {each.pressed:.3g} % (b* {stars[design]})" for design, each in in_slab.items())
+    stars = {design: _star(_lost(ids[design]), ids[design]) for design in TAKES_THE_LOCK}
+    told = ", ".join(f"{design} {each.lost_percent:.3g} % (b* {stars[design]})" for design, each in in_slab.items())
     grown = ", ".join(f"{_star(_mounts(shares), shares)} under {design}" for design, shares in maps.items())
     why = (
-        f"in page cache: {in_cache} failed; ids in slab, of reclaims under the lock: {told}; where reclaim can have "
-        f"the lock: {others} failed with any share; growth of maps: b* {grown}"
+        f"in page cache: {in_cache} failed; ids in slab, of mounts that reclaim under the lock: {told}; where reclaim "
+        f"can have the lock: {others} failed with any share; growth of maps: b* {grown}"
     )
     figures = _id_tables(ids) | _map_tables(maps)
-    harmless = any(any(each.reclaims) and not any(each.failed) for each in in_slab.values())
+    harmless = any(any(each.pressed) and not any(each.failed) for each in in_slab.values())
     if harmless or max(_in_page_cache(ids, maps).values()) > PERCENT:
         return Finding(REFUTED, why, figures)
     seen = not others and not in_cache and all(any(each.failed) for each in in_slab.values())
@@ -159,7 +159,9 @@ def _h7(lab: Lab) -> Finding:
 
 def crowd_table(crowd: Mapping[str, Tried]) -> dict[str, object]:
     """What failed where two CPUs mount."""
-    return {d: {"failed": sum(t.failed), "of": sum(t.tried), "reclaims": sum(t.reclaims)} for d, t in crowd.items()}
+    columns = ("mounts", "failed", "reclaimed", "failed of these")
+    totals = {d: [sum(each) for each in (t.tried, t.failed, t.pressed, t.lost)] for d, t in crowd.items()}
+    return {design: dict(zip(columns, row, strict=True)) for design, row in totals.items()}
 
 
 # --- H5, H8 ------------------------------------------------------------------------------------------
@@ -168,11 +170,11 @@ def crowd_table(crowd: Mapping[str, Tried]) -> dict[str, object]:
 def loss_rule(ids: Sweep, crowd: Mapping[str, Tried], needed: float) -> Finding:
     """Holds if at most 1 of 100 mounts fails for it in full memory, with up to 50 % slab of what comes.
 
-    Counted are failures beyond the share of the worst design whose reclaim can have the lock, of a hundred reclaims
-    entered under the lock, by one CPU and by two. There all ids need a node; of mounts that stay only a part, `needed`,
-    does, and the others allocate nothing under the lock: that part counts. Refuted if it is more in every run of a
-    design and share; where it is in some of them only, a design entered no reclaim under the lock, or no id needed a
-    node, nothing can be told.
+    Counted are mounts that enter reclaim under the lock, by one CPU and by two: how many of a hundred fail, beyond what
+    fails of those that reclaim under the worst design whose reclaim can have the lock. There all ids need a node; of
+    mounts that stay only a part, `needed`, does, and the others allocate nothing under the lock: that part counts.
+    Refuted if it is more in every run of a design and share; where it is in some of them only, no mount entered reclaim
+    under a design's lock, or no id needed a node, nothing can be told.
     """
     return loss_up_to(PLAUSIBLE, ids, crowd, needed)
 
@@ -183,28 +185,24 @@ def loss_up_to(most: float, ids: Sweep, crowd: Mapping[str, Tried], needed: floa
     one = [run for case in cases[:-1] for run in _more_failed(case)]
     two = _more_failed(cases[-1])
     scaled = [[percent * needed for percent in run] for run in (*one, *two)]
-    reclaims = {d: sum(sum(case[d].reclaims) for case in cases) for d in TAKES_THE_LOCK}
+    pressed = {d: sum(sum(case[d].pressed) for case in cases) for d in TAKES_THE_LOCK}
     why = (
-        f"of reclaims under the lock {max(map(max, one)):.3g} % ended in a mount that fails at most where one CPU "
-        f"mounts and {max(map(max, two)):.3g} % where two do; with {needed:.4f} nodes an id that is "
-        f"{max(map(max, scaled)):.2g} % of mounts in full memory; reclaims: {sum(reclaims.values()):,}"
+        f"of {sum(pressed.values()):,} mounts that reclaimed under the lock {max(map(max, one)):.3g} % failed in the "
+        f"worst run where one CPU mounts, and {max(map(max, two)):.3g} % where two do, beyond the others; with "
+        f"{needed:.4f} nodes an id that is {max(map(max, scaled)):.2g} % of mounts in full memory, and in every run of "
+        f"the worst case {max(map(min, scaled)):.2g} % or more"
     )
     figures = {"where two CPUs mount, 50% slab": crowd_table(crowd), "nodes an id": round(needed, 4)} | _id_tables(ids)
     if any(min(run) > PERCENT for run in scaled):
         return Finding(REFUTED, why, figures)
-    told = needed > 0 and all(reclaims.values()) and max(map(max, scaled)) <= PERCENT
+    told = needed > 0 and all(pressed.values()) and max(map(max, scaled)) <= PERCENT
     return Finding(HOLDS if told else CANNOT_TELL, why, figures)
 
 
 def _more_failed(case: Mapping[str, Tried]) -> list[list[float]]:
-    """By design that takes the lock, of each run: failures beyond the worst that leaves it, in % of its reclaims."""
-    base = max(case[design].percent for design in LEAVES_IT) / 100
-    return [_beyond(case[design], base) for design in TAKES_THE_LOCK]
-
-
-def _beyond(t: Tried, base: float) -> list[float]:
-    runs = zip(t.failed, t.tried, t.reclaims, strict=True)
-    return [100 * max(0.0, lost - base * mounts) / reclaims if reclaims else 0.0 for lost, mounts, reclaims in runs]
+    """By design that takes the lock: what failed in each run of those that reclaim, in %, beyond the worst others."""
+    base = max(case[design].lost_percent for design in LEAVES_IT)
+    return [[max(0.0, percent - base) for percent in case[design].lost_percents] for design in TAKES_THE_LOCK]
 
 
 def _h5(lab: Lab) -> Finding:
@@ -217,18 +215,18 @@ def insertion_rule(kinds: Mapping[str, Tried], stay: Tried) -> Finding:
     `kinds` are mounts whose id needs a node while memory is full of page cache, by the reclaim that the insertion may
     enter: "full", "pages only" and "none". Holds if with either kind of reclaim at most a third as many fail, of a
     hundred, as without. Refuted if with page cache only as many fail as without. Anything between, or none failing
-    without, or no reclaim entered with page cache only, cannot be told: then the insertion was not pressed. How many
-    nodes ids need is told of mounts that `stay`.
+    without, or no mount that reclaims with page cache only, cannot be told: then the insertion was not pressed. How
+    many nodes ids need is told of mounts that `stay`.
     """
     table = {
-        kind: {"tried": sum(t.tried), "failed": sum(t.failed), "nodes": t.nodes, "reclaims": sum(t.reclaims)}
+        kind: {"tried": sum(t.tried), "failed": sum(t.failed), "nodes": t.nodes, "reclaimed": sum(t.pressed)}
         for kind, t in kinds.items()
     }
     why = ", ".join(f"{sum(t.failed):,} of {sum(t.tried):,} failed with {kind}" for kind, t in kinds.items())
     why += f"; {nodes_an_id(stay):.4f} nodes an id that stays"
     figures: dict[str, object] = {"by reclaim": table, "nodes an id": round(nodes_an_id(stay), 4)}
     without, reclaimed = kinds["none"].percent, max(kinds["pages only"].percent, kinds["full"].percent)
-    if without == 0 or not any(kinds["pages only"].reclaims):
+    if without == 0 or not any(kinds["pages only"].pressed):
         return Finding(CANNOT_TELL, why, figures)
     if kinds["pages only"].percent >= without:
         return Finding(REFUTED, why, figures)

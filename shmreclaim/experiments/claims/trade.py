@@ -165,9 +165,12 @@ def _h16(lab: Lab) -> Finding:
     return finding
 
 
-def _costs(by_share: Mapping[float, Tried]) -> dict[str, float]:
-    failed = {f"failed, {slab:.0%} slab": sum(each.failed) for slab, each in by_share.items()}
-    return {**failed, "reclaims under the lock": sum(sum(each.reclaims) for each in by_share.values())}
+def _costs(by_share: Mapping[float, Tried]) -> dict[str, object]:
+    """What failed of the mounts that reclaimed, under the lock where it is held."""
+    return {
+        f"failed of those that reclaim, {slab:.0%} slab": f"{sum(each.lost)} of {sum(each.pressed)}"
+        for slab, each in by_share.items()
+    }
 
 
 CLAIMS: tuple[Claim, ...] = (
