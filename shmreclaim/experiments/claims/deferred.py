@@ -6,7 +6,7 @@ design's era say, or nothing can be told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from shmreclaim.designs import NAMES
 from shmreclaim.experiments.claims.claim import CANNOT_TELL, HOLDS, REFUTED, Claim, Finding, worded
@@ -22,6 +22,9 @@ SHARED = NAMES[:4]
 PER_MEMCG = NAMES[4:]
 OBJECTS, PRIORITY = 10_000, 3
 GUILTY, INNOCENT = 1, 2
+
+Table = Mapping[str, Mapping[str, int]]
+"""Objects that the last pass freed, by design and column."""
 
 _delta, _target, _carry = plain(scan_delta), plain(scan_target), plain(scan_carry)
 
@@ -59,7 +62,22 @@ def last_pass(lab: Lab, design: str, workload: Workload) -> int:
     return spans(lab.logged(design, workload, Op.SHRINK_SLAB), Op.SHRINK_SLAB, 0)[-1].events.get("objects_freed", 0)
 
 
-def _against(freed: Mapping[str, Mapping[str, int]], formulas: Mapping[str, Mapping[str, int]]) -> str:
+def _freed(lab: Lab, make: Callable[[str], Workload], columns: Sequence[str]) -> Table:
+    return {design: {column: last_pass(lab, design, make(column)) for column in columns} for design in NAMES}
+
+
+def _figures(freed: Table, formulas: Table) -> dict[str, object]:
+    return {"objects freed": dict(freed), "objects freed, by the formulas": dict(formulas)}
+
+
+def _finding(is_refuted: bool, why: str, freed: Table, formulas: Table) -> Finding:
+    """Refuted, or holds, which takes that every figure is what the formulas give."""
+    wrong = "" if is_refuted else _against(freed, formulas)
+    verdict = REFUTED if is_refuted else CANNOT_TELL if wrong else HOLDS
+    return Finding(verdict, wrong or why, _figures(freed, formulas))
+
+
+def _against(freed: Table, formulas: Table) -> str:
     """Where the formulas say otherwise, in words; empty where nowhere."""
     return ", ".join(
         f"{design} freed {n:,} {column}, by the formulas {formulas[design][column]:,}"
@@ -91,7 +109,7 @@ def by_formulas(design: str) -> dict[str, int]:
     return {NO_DEBT: scanned(design, 0), ANOTHERS: scanned(design, others), ITS_OWN: scanned(design, owed)}
 
 
-def innocent_rule(freed: Mapping[str, Mapping[str, int]], formulas: Mapping[str, Mapping[str, int]]) -> Finding:
+def innocent_rule(freed: Table, formulas: Table) -> Finding:
     """Holds if another memcg's debt makes a pass free more where the count is shared, and nothing more where it is not.
 
     `freed` is what one pass frees, by design: without debt, with another memcg's debt, and with its own. Refuted if a
@@ -99,22 +117,17 @@ def innocent_rule(freed: Mapping[str, Mapping[str, int]], formulas: Mapping[str,
     told if a design frees no more with its own either, so that nothing was deferred, or if a figure is not what the
     formulas of do_shrink_slab give.
     """
-    figures: dict[str, object] = {"objects freed": dict(freed), "objects freed, by the formulas": dict(formulas)}
     undeferred = [design for design in NAMES if freed[design][ITS_OWN] <= freed[design][NO_DEBT]]
     if undeferred:
-        return Finding(CANNOT_TELL, f"nothing was deferred by {', '.join(undeferred)}", figures)
+        return Finding(CANNOT_TELL, f"nothing was deferred by {', '.join(undeferred)}", _figures(freed, formulas))
     paid = {design: freed[design][ANOTHERS] - freed[design][NO_DEBT] for design in NAMES}
     least, most = min(paid[design] for design in SHARED), max(abs(paid[design]) for design in PER_MEMCG)
     why = f"the innocent memcg lost {least:,} objects or more to another's debt before 5.13, and {most:,} at most since"
-    if least <= 0 or most > 0:
-        return Finding(REFUTED, why, figures)
-    wrong = _against(freed, formulas)
-    return Finding(CANNOT_TELL, wrong, figures) if wrong else Finding(HOLDS, why, figures)
+    return _finding(least <= 0 or most > 0, why, freed, formulas)
 
 
 def _h26(lab: Lab) -> Finding:
-    columns = (NO_DEBT, ANOTHERS, ITS_OWN)
-    freed = {d: {column: last_pass(lab, d, deferring(column)) for column in columns} for d in NAMES}
+    freed = _freed(lab, deferring, (NO_DEBT, ANOTHERS, ITS_OWN))
     return innocent_rule(freed, {design: by_formulas(design) for design in NAMES})
 
 
@@ -144,7 +157,7 @@ def after_reuse(design: str) -> dict[str, int]:
     return {PAID_OFF: scanned(design, 0), OWED: scanned(design, kept), OTHER_ID: scanned(design, 0)}
 
 
-def reuse_rule(freed: Mapping[str, Mapping[str, int]], formulas: Mapping[str, Mapping[str, int]]) -> Finding:
+def reuse_rule(freed: Table, formulas: Table) -> Finding:
     """Holds if the next owner of an id pays for the last one since 5.13, within the bound, and did not before.
 
     `freed` is what the first pass over the new owner frees, by design, where the last one owed and where not. The
@@ -152,26 +165,22 @@ def reuse_rule(freed: Mapping[str, Mapping[str, int]], formulas: Mapping[str, Ma
     bound, or one before 5.13 frees more with it. Nothing can be told if one frees more under another id too, so that
     the id is not the reason, or if a figure is not what the formulas of do_shrink_slab give.
     """
-    figures: dict[str, object] = {"objects freed": dict(freed), "objects freed, by the formulas": dict(formulas)}
     paid = {design: row[OWED] - row[PAID_OFF] for design, row in freed.items()}
     also = [design for design, row in freed.items() if row[OTHER_ID] != row[PAID_OFF]]
     if also:
-        return Finding(CANNOT_TELL, f"the next owner paid under another id as well: {', '.join(also)}", figures)
+        told = f"the next owner paid under another id as well: {', '.join(also)}"
+        return Finding(CANNOT_TELL, told, _figures(freed, formulas))
     before, since = max(abs(paid[design]) for design in SHARED), min(paid[design] for design in PER_MEMCG)
     most = max(freed[design][OWED] for design in PER_MEMCG)
     why = (
         f"the new owner lost {since:,} objects or more to the old one's debt since 5.13, {before:,} at most before, "
         f"and none under another id; {most:,} freed at most, the bound is {BOUND:,}"
     )
-    if since <= 0 or before > 0 or most > BOUND:
-        return Finding(REFUTED, why, figures)
-    wrong = _against(freed, formulas)
-    return Finding(CANNOT_TELL, wrong, figures) if wrong else Finding(HOLDS, why, figures)
+    return _finding(since <= 0 or before > 0 or most > BOUND, why, freed, formulas)
 
 
 def _h30(lab: Lab) -> Finding:
-    columns = (PAID_OFF, OWED, OTHER_ID)
-    freed = {d: {column: last_pass(lab, d, reusing(column)) for column in columns} for d in NAMES}
+    freed = _freed(lab, reusing, (PAID_OFF, OWED, OTHER_ID))
     return reuse_rule(freed, {design: after_reuse(design) for design in NAMES})
 
 
