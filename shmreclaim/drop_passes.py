@@ -1,8 +1,6 @@
 """What `dropcaches` found, as plain data: the fields of its JSON."""
 
-from typing import Any
-
-from shmreclaim.result import DesignFile, Invariants, Machine, Record, Spread
+from shmreclaim.result import DesignFile, Invariants, Measured, Record, Spread
 
 DROP_PASSES_SCHEMA_VERSION = 1
 
@@ -78,17 +76,10 @@ class DropsAtSize(Record, frozen=True, kw_only=True):
         return not self.refused and len(self.freed) == 1
 
 
-class DropsResult(Record, frozen=True, kw_only=True):
+class DropsResult(Measured, frozen=True, kw_only=True):
     """Everything that one `dropcaches` found; `to_builtins` of it is the JSON."""
 
     schema_version: int = DROP_PASSES_SCHEMA_VERSION
-    version: str
-    """Of shmreclaim."""
-    started: str
-    """When, as ISO 8601 with the zone."""
-    parameters: dict[str, Any]
-    """Of the command, by the option's name."""
-    machine: Machine
     segment_bytes: int
     """Shared memory of each run."""
     designs: dict[str, DesignPasses]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 SCHEMA_VERSION = 1
+CLAIMS_SCHEMA_VERSION = 1
 
 SUB_BITS = 5
 """Each power of two is cut into 2**SUB_BITS buckets: a bucket is at most 1/32 (3.1 %) as wide as it is high,
@@ -341,10 +342,10 @@ class DesignFile(Record, frozen=True, kw_only=True):
     sha256: str
 
 
-class Result(Record, frozen=True, kw_only=True):
-    """Everything that one comparison found; `to_builtins` of it is the JSON."""
+class Measured(Record, frozen=True, kw_only=True):
+    """What the result of each command begins with that measures: by whom, when, how and where."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int
     version: str
     """Of shmreclaim."""
     started: str
@@ -352,6 +353,12 @@ class Result(Record, frozen=True, kw_only=True):
     parameters: dict[str, Any]
     """Of the command, by the option's name."""
     machine: Machine
+
+
+class Result(Measured, frozen=True, kw_only=True):
+    """Everything that one comparison found; `to_builtins` of it is the JSON."""
+
+    schema_version: int = SCHEMA_VERSION
     workload: WorkloadSummary
     designs: dict[str, DesignResult]
     design_files: dict[str, DesignFile] = {}
@@ -380,14 +387,8 @@ class ClaimResult(Record, frozen=True, kw_only=True):
     """How long it took; what claims share counts where it was first needed."""
 
 
-class ClaimsResult(Record, frozen=True, kw_only=True):
+class ClaimsResult(Measured, frozen=True, kw_only=True):
     """Every claim that was tried; `to_builtins` of it is the JSON."""
 
-    schema_version: int = SCHEMA_VERSION
-    version: str
-    """Of shmreclaim."""
-    started: str
-    """When, as ISO 8601 with the zone."""
-    parameters: dict[str, Any]
-    machine: Machine
+    schema_version: int = CLAIMS_SCHEMA_VERSION
     claims: dict[str, ClaimResult]
