@@ -23,7 +23,8 @@ Which operation excludes which (x), or makes the other make way (g: it sees the 
 | online     | x        | x          | x      |             |         | x      | x       |
 
 I1  unregister waits for a grace period of SRCU: every walk that may have found the shrinker is over.
-I4  id taken, maps long enough, id known to list_lru, shrinker registered: in this order.
+I4  id taken, maps long enough, id known to list_lru, shrinker registered: in this order. But a walker takes no lock,
+    and nothing orders SHRINKER.id before REGISTERED for it: x86 does, and the kernel has the same gap.
 I9  reclaim has nothing to wait for.
 
 How long a grace period lasts is a parameter, srcu_gp_us: 2 ms fits both published slowdowns, of 2.5 and 3 ms for
