@@ -34,6 +34,8 @@ PLAUSIBLE = 0.5
 """The share of slab taken to be the most that comes, in the long run, to a machine that somebody runs."""
 GROW = ("v5_13", "v6_7")
 """Maps of the same size, of which the first's are allocated under the lock and the second's are not."""
+LEAST = 10
+"""Mounts of a run that enter reclaim, below which a share of them says nothing."""
 HOLDERS = 4
 """Memcgs, and superblocks that stay, which hold the slab."""
 _DENTRY_LINES = 3
@@ -61,8 +63,9 @@ class Tried:
 
     @property
     def lost_percents(self) -> list[float]:
-        """As `lost_percent`, run by run."""
-        return [100 * lost / max(1, pressed) for lost, pressed in zip(self.lost, self.pressed, strict=True)]
+        """As `lost_percent`, of each run in which enough mounts entered reclaim to tell."""
+        runs = zip(self.lost, self.pressed, strict=True)
+        return [100 * lost / pressed for lost, pressed in runs if pressed >= LEAST]
 
     @property
     def lost_percent(self) -> float:

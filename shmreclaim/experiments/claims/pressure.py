@@ -6,12 +6,13 @@ free memory, and would hide any loss. Nor of reclaims: an allocation that fails 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from shmreclaim.experiments.claims.claim import CANNOT_TELL, HOLDS, REFUTED, Claim, Finding, worded
 from shmreclaim.experiments.claims.full_memory import (
     GROW,
     GROWING,
+    LEAST,
     LEAVES_IT,
     MACHINE,
     MEMCGS,
@@ -127,8 +128,8 @@ def slab_rule(ids: Sweep, maps: Sweep) -> Finding:
 
     That is: in page cache none fails under any design; where all that comes is slab some fail under each design that
     allocates under the lock; under the others none fails with any share. Refuted if in page cache more than 1 % fail
-    under one that does, or it enters reclaim under the lock in slab and nothing fails for it. Where some fail in page
-    cache, but fewer, a design enters no reclaim, or the others fail as well, nothing can be told. Reported is b*, the
+    under one that does, or 10 mounts of it enter reclaim under the lock in slab and none fails. Where some fail in page
+    cache, but fewer, none do in slab, or the others fail as well, nothing can be told. Reported is b*, the
     first share of what comes, in steps of a quarter, with which more than 1 % fail; and how much of memory that was.
     Percentages: while ids need nodes of the mounts that reclaim under the lock, while maps grow of all.
     """
@@ -144,7 +145,7 @@ def slab_rule(ids: Sweep, maps: Sweep) -> Finding:
         f"can have the lock: {others} failed with any share; growth of maps: b* {grown}"
     )
     figures = _id_tables(ids) | _map_tables(maps)
-    harmless = any(any(each.pressed) and not any(each.failed) for each in in_slab.values())
+    harmless = any(sum(each.pressed) >= LEAST and not any(each.failed) for each in in_slab.values())
     if harmless or max(_in_page_cache(ids, maps).values()) > PERCENT:
         return Finding(REFUTED, why, figures)
     seen = not others and not in_cache and all(any(each.failed) for each in in_slab.values())
@@ -172,9 +173,9 @@ def loss_rule(ids: Sweep, crowd: Mapping[str, Tried], needed: float) -> Finding:
 
     Counted are mounts that enter reclaim under the lock, by one CPU and by two: how many of a hundred fail, beyond what
     fails of those that reclaim under the worst design whose reclaim can have the lock. There all ids need a node; of
-    mounts that stay only a part, `needed`, does, and the others allocate nothing under the lock: that part counts.
-    Refuted if it is more in every run of a design and share; where it is in some of them only, no mount entered reclaim
-    under a design's lock, or no id needed a node, nothing can be told.
+    mounts that stay only a part, `needed`, does, and the others allocate nothing under the lock: that part counts. So
+    do runs with 10 such mounts. Refuted if it is more in every one of them of a design and share; where it is in some
+    only, a design has none, or no id needed a node, nothing can be told.
     """
     return loss_up_to(PLAUSIBLE, ids, crowd, needed)
 
@@ -182,27 +183,30 @@ def loss_rule(ids: Sweep, crowd: Mapping[str, Tried], needed: float) -> Finding:
 def loss_up_to(most: float, ids: Sweep, crowd: Mapping[str, Tried], needed: float) -> Finding:
     """As loss_rule, up to another share of slab."""
     cases = [{design: ids[design][slab] for design in ids} for slab in SHARES if 0 < slab <= most] + [dict(crowd)]
-    one = [run for case in cases[:-1] for run in _more_failed(case)]
-    two = _more_failed(cases[-1])
-    scaled = [[percent * needed for percent in run] for run in (*one, *two)]
-    pressed = {d: sum(sum(case[d].pressed) for case in cases) for d in TAKES_THE_LOCK}
+    found = [_beyond(case) for case in cases]
+    one, two = _worst(found[:-1]), _worst(found[-1:])
+    always = max((min(runs) for each in found for runs in each.values() if runs), default=0.0)
     why = (
-        f"of {sum(pressed.values()):,} mounts that reclaimed under the lock {max(map(max, one)):.3g} % failed in the "
-        f"worst run where one CPU mounts, and {max(map(max, two)):.3g} % where two do, beyond the others; with "
-        f"{needed:.4f} nodes an id that is {max(map(max, scaled)):.2g} % of mounts in full memory, and in every run of "
-        f"the worst case {max(map(min, scaled)):.2g} % or more"
+        f"of {sum(sum(case[d].pressed) for case in cases for d in TAKES_THE_LOCK):,} mounts that reclaimed under the "
+        f"lock {one:.3g} % failed in the worst run where one CPU mounts, and {two:.3g} % where two do, beyond the "
+        f"others; with {needed:.4f} nodes an id that is {max(one, two) * needed:.2g} % of mounts in full memory, and "
+        f"{always * needed:.2g} % or more in every run of the worst case"
     )
     figures = {"where two CPUs mount, 50% slab": crowd_table(crowd), "nodes an id": round(needed, 4)} | _id_tables(ids)
-    if any(min(run) > PERCENT for run in scaled):
+    if always * needed > PERCENT:
         return Finding(REFUTED, why, figures)
-    told = needed > 0 and all(pressed.values()) and max(map(max, scaled)) <= PERCENT
-    return Finding(HOLDS if told else CANNOT_TELL, why, figures)
+    told = needed > 0 and all(any(each[design] for each in found) for design in TAKES_THE_LOCK)
+    return Finding(HOLDS if told and max(one, two) * needed <= PERCENT else CANNOT_TELL, why, figures)
 
 
-def _more_failed(case: Mapping[str, Tried]) -> list[list[float]]:
-    """By design that takes the lock: what failed in each run of those that reclaim, in %, beyond the worst others."""
+def _worst(found: Sequence[Mapping[str, Sequence[float]]]) -> float:
+    return max((percent for each in found for runs in each.values() for percent in runs), default=0.0)
+
+
+def _beyond(case: Mapping[str, Tried]) -> dict[str, list[float]]:
+    """By design that takes the lock, of each run that counts: what failed of the mounts that reclaim, beyond others."""
     base = max(case[design].lost_percent for design in LEAVES_IT)
-    return [[max(0.0, percent - base) for percent in case[design].lost_percents] for design in TAKES_THE_LOCK]
+    return {design: [max(0.0, percent - base) for percent in case[design].lost_percents] for design in TAKES_THE_LOCK}
 
 
 def _h5(lab: Lab) -> Finding:

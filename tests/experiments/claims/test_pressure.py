@@ -7,6 +7,7 @@ import pytest
 from shmreclaim.experiments.claims.claim import CANNOT_TELL, HOLDS, REFUTED, CannotTell
 from shmreclaim.experiments.claims.full_memory import (
     GROW,
+    LEAST,
     LEAVES_IT,
     SHARES,
     STAY,
@@ -63,14 +64,14 @@ def test_the_threshold_is_the_first_share_with_more_than_one_in_a_hundred() -> N
 
 def test_what_counts_is_how_many_fail_of_those_that_were_pressed() -> None:
     """Most mounts find free memory: three that fail are few of them and half of those that had to reclaim."""
-    few = Tried((3, 0), (500, 500), (6, 0), (3, 0))
-    assert (few.percent, few.lost_percent, few.lost_percents) == (0.3, 50.0, [50.0, 0.0])
+    few = Tried((5, 0), (500, 500), (10, 0), (5, 0))
+    assert (few.percent, few.lost_percent, few.lost_percents) == (0.5, 50.0, [50.0])
     assert Tried((0, 0), (500, 500), (0, 0), (0, 0)).lost_percent == 0.0
     rare = ids({}) | {"v4_19": dict.fromkeys(SHARES, few)}
     assert page_cache_rule(rare, maps()).verdict == HOLDS
     assert "v4_19 50 % (b* 0% of what comes" in slab_rule(rare, maps()).why
-    hidden = dict.fromkeys((*TAKES_THE_LOCK, *LEAVES_IT), Tried((0, 0), (9, 9), (9, 9), (0, 0)))
-    pressed = hidden | {"v4_19": Tried((3, 3), (500, 500), (6, 6), (3, 3))}
+    hidden = dict.fromkeys((*TAKES_THE_LOCK, *LEAVES_IT), Tried((0, 0), (10, 10), (10, 10), (0, 0)))
+    pressed = hidden | {"v4_19": Tried((5, 5), (500, 500), (10, 10), (5, 5))}
     assert loss_rule(ids({}), hidden, 1.0).verdict == HOLDS
     assert loss_rule(ids({}), pressed, 1.0).verdict == REFUTED
 
@@ -146,6 +147,16 @@ def test_H5_leaves_out_shares_that_are_not_plausible_and_needs_reclaim_to_be_ent
     idle = ("davydov",)
     assert loss_rule(ids(SLAB, idle=idle), crowd(idle), 1.0).verdict == CANNOT_TELL
     assert loss_rule(ids({"davydov": {0.25: 900}}, idle=idle), crowd(idle), 1.0).verdict == CANNOT_TELL
+
+
+def test_H5_and_H7_are_not_judged_by_a_handful_of_mounts() -> None:
+    """One of one that fails is 100 %, and two of two that do not are none."""
+    few = {"v4_19": Tried((9, 10), (500, 500), (LEAST - 1, LEAST), (9, 0))}
+    assert loss_rule(ids({}), crowd() | few, 1.0).verdict == HOLDS
+    unseen = ids({}) | {"v4_19": dict.fromkeys(SHARES, Tried((9,), (500,), (LEAST - 1,), (9,)))}
+    assert loss_rule(unseen, crowd(idle=("v4_19",)), 1.0).verdict == CANNOT_TELL
+    none = {"v4_19": dict.fromkeys(SHARES, Tried((0,), (500,), (LEAST - 1,), (0,)))}
+    assert slab_rule(ids(SLAB) | none, maps()).verdict == CANNOT_TELL
 
 
 def test_H5_cannot_be_told_where_no_id_needed_a_node() -> None:
