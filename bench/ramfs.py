@@ -10,12 +10,14 @@ reclaim passes over memcgs with objects, without end.
 A worker's cycle lasts c + g: c under rwsem, g what waiting for a grace period adds. E14 measured 0.697 ms with rwsem
 and 3.20 ms with SRCU, 9 workers; the default --work-us makes c the same. Designs take turns; medians ± MAD. "ops/s"
 counts pairs of mount and unmount of all workers; "against" is v5_13, the rwsem that SRCU replaced. "CPU" is the time
-that all workers' processes ran, in percent of one core, from /proc: SRCU waits, it does not work. "passes skipped"
+that all workers ran while they played, in % of one core, from /proc: SRCU waits, it does not work. "passes skipped"
 are those whose trylock failed. srcu_gp_us=0 is SRCU with every grace period expedited.
 """
 
 import json
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from measure import Figure, arguments, machine_line, prepare, say, turns
 from shmreclaim.executions import native
 from shmreclaim.machine.cpu import MAX_CPUS
 from shmreclaim.machine.process import cores
+from shmreclaim.result import WorkerSpan
 from shmreclaim.workload.ops import Memory, Op, Workload, make_stream
 
 SUBJECTS = ("v4_19", "v5_13", "v6_4_srcu", "v6_4_srcu+srcu_gp_us=500", "v6_4_srcu+srcu_gp_us=0", "v6_7")
@@ -35,7 +38,6 @@ RUN_S = 1.0
 MEMCGS, SUPERBLOCKS, OBJECTS = 16, 32, 8
 CYCLES = 20_000
 PASSES = 4_000_000
-CLOCK_TICK_S = 0.01
 FIGURES = ("ops/s", "cycle", "unregister", "passes/s", "passes skipped", "CPU")
 PUBLISHED = {
     "E13, ramfs, 96 threads": {"v5_13": 23_479.0, "v6_4_srcu": 2_619.0},
@@ -71,11 +73,14 @@ def storm(workers: int, work_ns: int) -> Workload:
 
 
 class CpuTime:
-    """Watches how long this process's descendants ran: reads /proc while they are there."""
+    """Watches for how long processes have run, in ns, while they are there.
+
+    schedstat is of the main thread, the only one that a worker has; stat counts ticks, of 10 ms mostly.
+    """
 
     def __init__(self) -> None:
         """Nothing was seen yet."""
-        self.seen: dict[int, float] = {}
+        self.seen: dict[int, list[tuple[int, int]]] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -91,16 +96,18 @@ class CpuTime:
 
     def _watch(self) -> None:
         while not self._over.wait(0.02):
-            for stat in Path("/proc").glob("[0-9]*/stat"):
-                try:
-                    fields = stat.read_text().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                self.seen[int(stat.parent.name)] = (int(fields[11]) + int(fields[12])) * CLOCK_TICK_S
+            for schedstat in Path("/proc").glob("[0-9]*/schedstat"):
+                with suppress(OSError):
+                    ran = int(schedstat.read_text().split()[0])
+                    self.seen.setdefault(int(schedstat.parent.name), []).append((time.monotonic_ns(), ran))
 
-    def of(self, pids: list[int]) -> float:
-        """Seconds that these processes ran, as far as was seen."""
-        return sum(self.seen.get(pid, 0.0) for pid in pids)
+    def share(self, worker: WorkerSpan) -> float:
+        """Which part of its time a worker ran, from the first look at it after its start to the last before its end."""
+        looks = [look for look in self.seen.get(worker.pid, []) if worker.started_ns <= look[0] <= worker.ended_ns]
+        if len(looks) < 2:
+            raise SystemExit(f"/proc/{worker.pid}/schedstat was seen {len(looks)} times: the kernel may not have it")
+        (since, before), (until, after) = looks[0], looks[-1]
+        return (after - before) / (until - since)
 
 
 def run_once(design: str, work: Workload) -> dict[str, float]:
@@ -117,7 +124,7 @@ def run_once(design: str, work: Workload) -> dict[str, float]:
         (record.ops["unregister"].latency.percentile(50) or 0) / 1e3,
         record.reclaim.passes / record.wall_s,
         100 * record.reclaim.trylock_failed / record.reclaim.passes,
-        100 * cpu_time.of([worker.pid for worker in workers]) / record.wall_s,
+        100 * sum(map(cpu_time.share, workers)),
     )
     return dict(zip(FIGURES, map(float, figures), strict=True))
 
