@@ -189,8 +189,8 @@ def loss_up_to(most: float, ids: Sweep, crowd: Mapping[str, Tried], needed: floa
     why = (
         f"of {sum(sum(case[d].pressed) for case in cases for d in TAKES_THE_LOCK):,} mounts that reclaimed under the "
         f"lock {one:.3g} % failed in the worst run where one CPU mounts, and {two:.3g} % where two do, beyond the "
-        f"others; with {needed:.4f} nodes an id that is {max(one, two) * needed:.2g} % of mounts in full memory, and "
-        f"{always * needed:.2g} % or more in every run of the worst case"
+        f"others; with {needed:.4f} nodes an id that is {max(one, two) * needed:.3g} % of mounts in full memory, and "
+        f"{always * needed:.3g} % or more in every run of the worst case"
     )
     figures = {"where two CPUs mount, 50% slab": crowd_table(crowd), "nodes an id": round(needed, 4)} | _id_tables(ids)
     if always * needed > PERCENT:
