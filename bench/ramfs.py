@@ -10,7 +10,7 @@ reclaim passes over memcgs with objects, without end.
 A worker's cycle lasts c + g: c under rwsem, g what waiting for a grace period adds. E14 measured 0.697 ms with rwsem
 and 3.20 ms with SRCU, 9 workers; the default --work-us makes c the same. Designs take turns; medians ± MAD. "ops/s"
 counts pairs of mount and unmount of all workers; "against" is v5_13, the rwsem that SRCU replaced. "CPU" is the time
-that all workers ran while they played, in % of one core, from /proc: SRCU waits, it does not work. "passes skipped"
+that all workers ran while they played, in % of one core, from /proc: SRCU waits more than it works. "passes skipped"
 are those whose trylock failed. srcu_gp_us=0 is SRCU with every grace period expedited.
 """
 
