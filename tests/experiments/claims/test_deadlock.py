@@ -8,7 +8,6 @@ from shmreclaim.executions.stall import Lock, Standing
 from shmreclaim.experiments.claims.claim import CANNOT_TELL, HOLDS, REFUTED
 from shmreclaim.experiments.claims.deadlock import (
     SLEEPERS,
-    TRIES,
     Skipped,
     deadlock_rule,
     skipped,
@@ -25,6 +24,8 @@ ENDED = Outcome("davydov", make_run())
 STUCK = Outcome(
     "davydov", None, (Standing("CPU 0", False, "register", 1, (Lock("rwsem", "write", 1),), Lock("rwsem", "read", 1)),)
 )
+RACES = 10
+"""Runs of which one must show what is looked for: on a busy machine not each does."""
 TRIED = {"davydov": 5, "v4_19": 1}
 """Reclaims under the lock."""
 SLOW = replace(STUCK, standings=())
@@ -81,9 +82,9 @@ def test_H3_cannot_be_told_of_runs_that_differ_or_try_too_little(runs: list[Skip
 
 @pytest.mark.stress
 def test_a_mount_counts_as_skipping_only_if_its_own_reclaim_was_under_the_lock() -> None:
-    """Counted from the log of a real run, the first that has both kinds: on a busy machine not every run has."""
+    """Counted from the log of a real run, the first that has both kinds."""
     work = registering_at_the_edge(pages=512, rounds=20_000, cpus=2)
-    for _ in range(TRIES):
+    for _ in range(RACES):
         record = lab().logged("v5_13", work, Op.REGISTER)
         under = [op for op in record.log if op.events.get("reclaims_under_write")]
         whole = [op for op in record.log if op.events.get("direct_reclaims") and not op.events.get("trylock_failed")]
@@ -118,13 +119,18 @@ def test_growth_that_takes_the_lock_again_is_caught_and_named() -> None:
 def test_reclaim_that_waits_for_the_lock_its_own_cpu_holds_is_caught_and_named(design: str) -> None:
     """As soon as it is entered there; as designed it tries the lock, and the same mounts end."""
     work = registering_at_the_edge(pages=512, rounds=20_000, cpus=2)
-    (outcome,) = lab().run(f"{design}+blocking_reclaim", work, timeout=3.0)
-    assert outcome.hung
+    runs = (lab().run(f"{design}+blocking_reclaim", work, timeout=3.0)[0] for _ in range(RACES))
+    hung = next((outcome for outcome in runs if outcome.hung), ENDED)
     assert any(
         "holds shrinker_rwsem" in line and "(write)" in line and "waits for shrinker_rwsem" in line
-        for line in outcome.deadlock
+        for line in hung.deadlock
     )
-    (outcome,) = lab().run(design, work, timeout=10.0)
-    assert outcome.record is not None
-    assert outcome.record.events["reclaims_under_write"] > 0
-    assert outcome.broken == ()
+    entered = 0
+    for _ in range(RACES):
+        (outcome,) = lab().run(design, work, timeout=10.0)
+        assert outcome.record is not None
+        assert outcome.broken == ()
+        entered += outcome.record.events["reclaims_under_write"]
+        if entered:
+            break
+    assert entered

@@ -58,9 +58,9 @@ def test_a_run_that_hung_says_nothing_of_maps() -> None:
 @pytest.mark.stress
 @pytest.mark.parametrize("design", ["davydov", "v4_19"])
 def test_maps_fall_short_without_the_map_mutex_and_never_with_it(design: str) -> None:
-    """I3, in the one growth that a run has."""
+    """I3, in the one growth that a run has; on a busy machine few runs show the race."""
     work = online_against_growth()
-    assert too_short(lab().run(f"{design}+no_map_mutex+{LISTS}", work, repeat=4)) > 0
+    assert any(too_short(lab().run(f"{design}+no_map_mutex+{LISTS}", work)) for _ in range(40))
     assert too_short(lab().run(f"{design}+{LISTS}", work, repeat=4)) == 0
 
 
