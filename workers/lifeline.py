@@ -1,8 +1,7 @@
 """What ties a process to the one that started it: it dies with that one, and leaves signals to it.
 
-A terminal sends Ctrl-C to all of them at once, but only the one that was called knows how to end a run. Even that
-one takes a signal only where nothing is half done: an exception out of a handler may come anywhere, and many a
-library swallows it.
+A terminal sends Ctrl-C to all of them at once, but only the one that was called knows how to end a run, and where
+nothing is half done (`shmreclaim.signals`).
 """
 
 from __future__ import annotations
@@ -11,47 +10,16 @@ import ctypes
 import os
 import signal
 import sys
-import threading
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import multiprocess
 from multiprocess import resource_tracker
 
+from shmreclaim.signals import ENDING
+
 PR_SET_PDEATHSIG = 1
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What may end the process that was called, in an order of its own."""
-
-
-@contextmanager
-def held_signals() -> Iterator[Callable[[], None]]:
-    """Let the handlers of signals that end this process wait until what this gives is called, or until the end.
-
-    The signals themselves are not blocked: a mask holds for one thread, and libraries start others. One whose
-    handler is not Python's stays what it was.
-    """
-    came: list[int] = []
-    handlers: dict[int, Any] = {}
-
-    def take() -> None:
-        while came:
-            number = came.pop(0)
-            handlers[number](number, None)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield take  # handlers run in the main thread
-        return
-    handlers.update({number: handler for number in ENDING if callable(handler := signal.getsignal(number))})
-    for number in handlers:
-        signal.signal(number, lambda number, _frame: came.append(number))
-    try:
-        yield take
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        take()
 
 
 def start(process: Any) -> None:

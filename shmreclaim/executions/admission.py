@@ -20,7 +20,8 @@ from shmreclaim.executions.interpreted import DesignError, limited
 from shmreclaim.executions.tryout import LIMITS, try_out
 from shmreclaim.plugins import Design
 from shmreclaim.plugins.form import ABOUT, compile_design, open_design, unusable
-from shmreclaim.workers.lifeline import follow_parent, held_signals, start
+from shmreclaim.signals import held_signals
+from shmreclaim.workers.lifeline import follow_parent, start
 
 
 class Progress(Protocol):

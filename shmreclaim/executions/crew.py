@@ -67,7 +67,7 @@ class Crew:
     def __init__(
         self, arena: Arena, slots: Sequence[int], jobs: Sequence[Job], take_signals: Callable[[], None]
     ) -> None:
-        """Only keep what is needed; they are started by `with`. `take_signals` is of `lifeline.held_signals`."""
+        """Only keep what is needed; they are started by `with`. `take_signals` is of `signals.held_signals`."""
         self._arena = arena
         self._slots = slots
         self._jobs = jobs

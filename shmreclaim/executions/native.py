@@ -32,11 +32,12 @@ from shmreclaim.machine.process import cores
 from shmreclaim.mm.boot import Machine, boot, init_design
 from shmreclaim.plugins import Design, is_plugin
 from shmreclaim.result import RunRecord
+from shmreclaim.signals import held_signals
 from shmreclaim.switches import parse_variant
 from shmreclaim.workers import cpu as cpu_worker
 from shmreclaim.workers import kswapd as kswapd_worker
 from shmreclaim.workers import units
-from shmreclaim.workers.lifeline import held_signals, start
+from shmreclaim.workers.lifeline import start
 from shmreclaim.workload.ops import OP_DTYPE, Op, Stream, Workload
 
 OP_WORDS = OP_DTYPE.itemsize // 8
