@@ -19,7 +19,6 @@ import errno
 import os
 import re
 import select
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,15 +26,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shmreclaim.errors import SetupError
+from shmreclaim.signals import held_signals
 
 USUAL = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 NEEDED = ("vmscan:mm_shrink_slab_start", "vmscan:mm_shrink_slab_end")
 """Without these there is nothing to read; without others something is."""
 _CHUNK = 1 << 16
 _LOOK = 0.1
-"""Seconds between two looks at the clock and at `stop` while nothing happens."""
+"""Seconds between two words about progress, and between two looks at the clock and at `stop` while nothing happens."""
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 0x40000
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -116,15 +115,14 @@ def record(
     limits: "Limits",
     told: Callable[[float, int], None],
 ) -> Recorded:
-    """Record `events` into `sink`; `told` hears now and then the seconds and bytes. Nothing is left in tracefs."""
-    recorded = Recorded(missing=[event for event in events if not _folder(root, event).is_dir()])
+    """Record `events` into `sink`; `told` hears now and then the seconds and bytes. Nothing is left in tracefs.
+
+    Whatever tracefs refuses is a SetupError; an OSError is the sink's.
+    """
+    recorded = Recorded(missing=[event for event in events if not _is_folder(_folder(root, event))])
     lacking = [event for event in NEEDED if event in recorded.missing]
     if lacking:
-        raise SetupError(
-            f"this kernel has no event {', '.join(lacking)}",
-            cause=f"There is no such folder below {root / 'events'}.",
-            remedy="It takes a kernel with CONFIG_TRACEPOINTS and CONFIG_EVENT_TRACING.",
-        )
+        raise _no_event(root, lacking)
     with _instance(root) as instance:
         _write(instance / "tracing_on", "0")
         _write(instance / "trace_clock", "global")
@@ -146,6 +144,16 @@ class Limits:
     stop: Callable[[], bool]
 
 
+def _no_event(root: Path, lacking: list[str]) -> SetupError:
+    if os.geteuid() != 0:  # who may not look cannot tell
+        return _not_root()
+    return SetupError(
+        f"this kernel has no event {', '.join(lacking)}",
+        cause=f"There is no such folder below {root / 'events'}.",
+        remedy="It takes a kernel with CONFIG_TRACEPOINTS and CONFIG_EVENT_TRACING.",
+    )
+
+
 def _folder(root: Path, event: str) -> Path:
     group, _, name = event.partition(":")
     return root / "events" / group / name
@@ -155,61 +163,50 @@ def _folder(root: Path, event: str) -> Path:
 def _instance(root: Path) -> Iterator[Path]:
     """Make an instance and take it away again, whatever happens: T1 and T3."""
     instance = root / "instances" / f"shmreclaim-{os.getpid()}"
-    made = False
-    try:
-        with _undisturbed():
-            _make(instance)
-            made = True
-        yield instance
-    finally:
-        if made:
-            with _undisturbed():
-                _remove(instance)
+    with held_signals() as held:
+        _make(instance)
+        try:
+            with held.let_through():
+                yield instance
+        finally:
+            _remove(instance)
 
 
 def _make(instance: Path) -> None:
     try:
         instance.mkdir()
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0:
-            raise _not_root() from None
         raise _refused(f"making {instance}", error) from None
 
 
 def _remove(instance: Path) -> None:
+    """Remove the instance, or let it at least be silent."""
     try:
+        instance.rmdir()
+    except OSError as error:
         _write(instance / "tracing_on", "0")
         _write(instance / "events" / "enable", "0")
-    finally:
-        try:
-            instance.rmdir()
-        except OSError as error:
-            raise SetupError(
-                f"{instance} could not be removed: {error.strerror}",
-                cause="Another program has one of its files open.",
-                remedy=f"Its events are disabled. When that program is done: rmdir {instance}",
-            ) from None
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Hold back the signals that end a program; they are served afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise SetupError(
+            f"{instance} could not be removed: {error.strerror}",
+            cause="Another program has one of its files open.",
+            remedy=f"Its events are disabled. When that program is done: rmdir {instance}",
+        ) from None
 
 
 def _write(path: Path, value: str) -> None:
     try:
-        with path.open("w", encoding="ascii") as file:
-            file.write(value)
+        file = os.open(path, os.O_WRONLY)  # one that is not there is not made
+        try:
+            os.write(file, value.encode("ascii"))
+        finally:
+            os.close(file)
     except OSError as error:
         raise _refused(f"writing {value} to {path}", error) from None
 
 
 def _refused(what: str, error: OSError) -> SetupError:
+    if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0:
+        return _not_root()
     return SetupError(
         f"tracefs refused {what}: {error.strerror}",
         cause="Too little memory for the buffers, a tracefs mounted read-only, or a kernel that is locked down.",
@@ -227,10 +224,12 @@ def _follow(
         raise _refused("opening trace_pipe", error) from None
     try:
         _write(instance / "tracing_on", "1")
-        began = time.monotonic()
+        began, due = time.monotonic(), 0.0
         while (elapsed := time.monotonic() - began) < limits.seconds and not limits.stop():
-            if not _copy(pipe, sink, recorded):
+            if elapsed >= due:
                 told(elapsed, recorded.bytes)
+                due = elapsed + _LOOK
+            if not _copy(pipe, sink, recorded):
                 select.select([], [], [], min(_LOOK, limits.seconds - elapsed))
         _write(instance / "tracing_on", "0")
         recorded.seconds = time.monotonic() - began
@@ -259,5 +258,8 @@ _FIGURE = re.compile(r"^(?:overrun|commit overrun|dropped events): (\d+)$", re.M
 
 def _lost(instance: Path) -> int:
     """Sum what each CPU's stats say was overwritten or dropped."""
-    texts = [path.read_text(encoding="ascii") for path in sorted(instance.glob("per_cpu/cpu*/stats"))]
+    try:
+        texts = [path.read_text(encoding="ascii") for path in sorted(instance.glob("per_cpu/cpu*/stats"))]
+    except OSError as error:
+        raise _refused("reading stats", error) from None
     return sum(int(number) for text in texts for number in _FIGURE.findall(text))

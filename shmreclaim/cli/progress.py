@@ -1,7 +1,7 @@
 """Progress on stderr: a bar where a person watches, one plain line a finished run elsewhere."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from rich.console import Console
@@ -72,8 +72,9 @@ class Lines:
             self._say(f"recording for {total_s:g} s; Ctrl-C ends it early and keeps what was recorded")
 
     def _say(self, line: str) -> None:
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        with suppress(OSError):  # that nobody can be told is no reason to end a run
+            self._stream.write(line + "\n")
+            self._stream.flush()
 
 
 class Bar:

@@ -100,13 +100,12 @@ def record(
 
     Example: sudo shmreclaim record -o /tmp/trace.ftrace.gz --seconds 30
     """
-    from shmreclaim.cli import signals
     from shmreclaim.cli.progress import make_progress
     from shmreclaim.experiments import record as experiment
 
     options = experiment.RecordOptions(out=out, seconds=seconds, buffer_kib=buffer)
-    with signals.interrupt_is_asked() as stop, make_progress(sys.stderr) as progress:
-        recorded = experiment.record(options, stop, progress.recording)
+    with make_progress(sys.stderr) as progress:
+        recorded = experiment.record(options, progress.recording)
     output.say(_told(out, recorded))
     return 0
 

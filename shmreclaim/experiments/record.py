@@ -3,12 +3,14 @@
 import gzip
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from shmreclaim import files, tracefs
 from shmreclaim.errors import SetupError, UsageError
+from shmreclaim.signals import interrupt_is_asked
 from shmreclaim.workload.ftrace_events import EVENTS
 
 LEAST_BUFFER, MOST_BUFFER = 4, 1 << 21
@@ -32,16 +34,15 @@ class RecordOptions:
             raise UsageError(f"--buffer {self.buffer_kib} is out of range", remedy=remedy)
 
 
-def record(
-    options: RecordOptions, stop: Callable[[], bool], told: Callable[[float, float, int], None]
-) -> tracefs.Recorded:
-    """Record until the time is over or `stop` says so; `told` hears the seconds done, those in all, and the bytes."""
+def record(options: RecordOptions, told: Callable[[float, float, int], None]) -> tracefs.Recorded:
+    """Record until the time is over or Ctrl-C comes; `told` hears the seconds done, those in all, and the bytes."""
     files.check_writable(options.out, "-o")
     root = tracefs.find_tracefs()
-    limits = tracefs.Limits(options.seconds, options.buffer_kib, stop)
     try:
-        with files.written_whole(options.out) as file:
-            return _record(root, file, options, limits, told)
+        # Ctrl-C is asked for until the file is in its place, but not before it is open: a pipe may wait for its reader.
+        with ExitStack() as asked, files.written_whole(options.out) as file:
+            stop = asked.enter_context(interrupt_is_asked())
+            return _record(root, file, options, tracefs.Limits(options.seconds, options.buffer_kib, stop), told)
     except OSError as error:
         raise SetupError(
             f"cannot write the recording to {options.out}: {error.strerror}",

@@ -33,9 +33,17 @@ def environment() -> dict[str, str]:
 def start(*arguments: str, body: str = "", **options: object) -> subprocess.Popen[str]:
     """Start the command; where `body` is given, comparing is replaced by those statements."""
     source = FAKED.format(body="".join(f"    {line}\n" for line in body.splitlines()))
-    command = ["-c", source] if body else ["-m", "shmreclaim"]
+    return _start(*(["-c", source] if body else ["-m", "shmreclaim"]), *arguments, **options)
+
+
+def start_probe(code: str) -> subprocess.Popen[str]:
+    """Start a program of a test's own."""
+    return _start("-c", code)
+
+
+def _start(*arguments: str, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error", *command, *arguments],
+        [sys.executable, "-W", "error", *arguments],
         env=environment(),
         cwd=PACKAGE_ROOT,
         text=True,
@@ -49,4 +57,12 @@ def run(*arguments: str, body: str = "", **options: object) -> subprocess.Comple
     with start(*arguments, body=body, **options) as process:
         out, err = process.communicate(timeout=60)
     assert segments_of(process.pid) == []
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def probe(code: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a program of a test's own to its end; where it is to `check`, that is exit code 0."""
+    with start_probe(code) as process:
+        out, err = process.communicate(timeout=60)
+    assert not check or process.returncode == 0, err
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

@@ -1,7 +1,5 @@
 """`--help` of every command: its text, and how soon it comes."""
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -38,10 +36,7 @@ def test_help_imports_nothing_heavy(command: str) -> None:
         f"import sys; from shmreclaim.cli import main; main({arguments!r});"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", probe], env=runner.environment(), capture_output=True, text=True, check=True
-    )
-    assert found.stderr.strip() == "[]"
+    assert runner.probe(probe).stderr.strip() == "[]"
 
 
 @pytest.mark.slow
