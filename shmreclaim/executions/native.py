@@ -20,7 +20,7 @@ from multiprocess import connection
 
 from shmreclaim import kernel
 from shmreclaim.designs import NAMES
-from shmreclaim.errors import Inconclusive, InternalError, SetupError, UsageError
+from shmreclaim.errors import Inconclusive, InternalError, SetupError
 from shmreclaim.executions import admission, autopsy, collect, oracles
 from shmreclaim.executions.crew import POLL_S, Crew, Job, WorkerCrashError, death
 from shmreclaim.executions.interpreted import DesignError
@@ -31,6 +31,7 @@ from shmreclaim.machine.op_log import LOGGED, give_log
 from shmreclaim.machine.process import cores
 from shmreclaim.mm.boot import Machine, boot, init_design
 from shmreclaim.plugins import Design, is_plugin
+from shmreclaim.ranges import expect_number
 from shmreclaim.result import RunRecord
 from shmreclaim.signals import held_signals
 from shmreclaim.switches import parse_variant
@@ -60,10 +61,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Refuse what a worker could not keep to."""
-        if self.speed is not None and not SPEEDS[0] <= self.speed <= SPEEDS[1]:
-            raise UsageError(
-                f"--speed {self.speed:g} is out of range", remedy=f"Give a number from {SPEEDS[0]:g} to {SPEEDS[1]:g}."
-            )
+        expect_number("speed", self.speed, *SPEEDS)
 
 
 def prepare(progress: Callable[[int, int], None]) -> None:

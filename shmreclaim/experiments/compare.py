@@ -6,7 +6,6 @@ down half way slows all of them.
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -18,6 +17,7 @@ from shmreclaim.errors import UsageError
 from shmreclaim.experiments.combine import combine
 from shmreclaim.machine.process import cores, machine_description
 from shmreclaim.plugins import Design, choose, design_files
+from shmreclaim.ranges import expect_number, expect_whole
 from shmreclaim.result import Machine, Result, RunRecord, WorkloadSummary
 
 if TYPE_CHECKING:
@@ -78,25 +78,10 @@ class CompareOptions:
                 remedy="Leave one of them out.",
             )
         for name in ("cpus", "repeat", "nodes"):
-            at_least_one(name, getattr(self, name))
+            expect_whole(name, getattr(self, name))
         for name in ("seconds", "speed", "timeout"):
-            positive(name, getattr(self, name))
-        if not 0 <= self.seed < 1 << 63:
-            raise UsageError(
-                f"--seed {self.seed} is out of range", remedy=f"Give a whole number, 0 to {(1 << 63) - 1}."
-            )
-
-
-def at_least_one(name: str, value: int | None) -> None:
-    """Refuse a whole number below 1 of option `name`."""
-    if value is not None and value < 1:
-        raise UsageError(f"--{name} {value} is out of range", remedy="Give a whole number, 1 or more.")
-
-
-def positive(name: str, value: float | None) -> None:
-    """Refuse a number that is not above 0, or not finite, of option `name`."""
-    if value is not None and not (value > 0 and math.isfinite(value)):
-        raise UsageError(f"--{name} {value:g} is out of range", remedy="Give a number above 0.")
+            expect_number(name, getattr(self, name))
+        expect_whole("seed", self.seed, 0, (1 << 63) - 1)
 
 
 def compare(options: CompareOptions, progress: Progress) -> Result:
@@ -126,12 +111,7 @@ def _cpus(asked: int | None) -> int:
 
     if asked is None:
         return min(max(LEAST_CPUS, len(cores())), MAX_CPUS)
-    if asked > MAX_CPUS:
-        raise UsageError(
-            f"--cpus {asked} is out of range",
-            cause="A lock word has one bit for each CPU that may read under it.",
-            remedy=f"Give at most {MAX_CPUS}.",
-        )
+    expect_whole("cpus", asked, most=MAX_CPUS, cause="A lock word has one bit for each CPU that may read under it.")
     return asked
 
 

@@ -12,6 +12,7 @@ from shmreclaim.conformance import Conformance, EraFit, Inferred, Mismatch
 from shmreclaim.errors import UsageError
 from shmreclaim.experiments.shrink_formulas import Checked, Others, Wrong
 from shmreclaim.mm.shrinker import Arithmetic
+from shmreclaim.ranges import expect_whole
 from shmreclaim.workload.ftrace_calls import Calls, pair_calls
 from shmreclaim.workload.ftrace_text import Recording
 from shmreclaim.workload.recordings import read_file, recorded_drops
@@ -34,8 +35,7 @@ class ConformOptions:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        if self.mismatches < 0:
-            raise UsageError(f"--mismatches {self.mismatches} is out of range", remedy="Give 0 or more.")
+        expect_whole("mismatches", self.mismatches, 0)
 
 
 def conform(options: ConformOptions) -> Conformance:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from shmreclaim import __version__
 from shmreclaim.drop_passes import BASELINE, DesignPasses, DropPass, DropsAtSize, DropsResult
 from shmreclaim.errors import SetupError
-from shmreclaim.experiments.compare import Progress, at_least_one, describe_machine, make_ready, positive
+from shmreclaim.experiments.compare import Progress, describe_machine, make_ready
 from shmreclaim.plugins import Design, choose, design_files
+from shmreclaim.ranges import expect_number, expect_whole
 from shmreclaim.result import Invariants, LoggedOp, RunRecord, Spread
 from shmreclaim.workload.drop_caches import drop_caches, expect_in_range
 from shmreclaim.workload.ops import Op
@@ -45,8 +46,8 @@ class DropOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        at_least_one("repeat", self.repeat)
-        positive("timeout", self.timeout)
+        expect_whole("repeat", self.repeat)
+        expect_number("timeout", self.timeout)
         expect_in_range(self.containers, self.objects, self.passes)
 
     def workload(self, containers: int) -> Workload:

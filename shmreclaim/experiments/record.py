@@ -1,7 +1,6 @@
 """Record a real kernel's reclaim into a file: what `record` does between its options and its report."""
 
 import gzip
-import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,12 +8,12 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from shmreclaim import files, tracefs
-from shmreclaim.errors import SetupError, UsageError
+from shmreclaim.errors import SetupError
+from shmreclaim.ranges import expect_number, expect_whole
 from shmreclaim.signals import interrupt_is_asked
 from shmreclaim.workload.ftrace_events import EVENTS
 
 LEAST_BUFFER, MOST_BUFFER = 4, 1 << 21
-"""KiB for each CPU."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,8 @@ class RecordOptions:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        if not (math.isfinite(self.seconds) and self.seconds > 0):
-            raise UsageError(f"--seconds {self.seconds:g} is out of range", remedy="Give a number above 0.")
-        if not LEAST_BUFFER <= self.buffer_kib <= MOST_BUFFER:
-            remedy = f"Give {LEAST_BUFFER} to {MOST_BUFFER}, in KiB for each CPU."
-            raise UsageError(f"--buffer {self.buffer_kib} is out of range", remedy=remedy)
+        expect_number("seconds", self.seconds)
+        expect_whole("buffer", self.buffer_kib, LEAST_BUFFER, MOST_BUFFER, "It is in KiB for each CPU.")
 
 
 def record(options: RecordOptions, told: Callable[[float, float, int], None]) -> tracefs.Recorded:

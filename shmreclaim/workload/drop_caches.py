@@ -7,7 +7,7 @@ is random. One node, and memory for everything, so that nobody reclaims before t
 
 from __future__ import annotations
 
-from shmreclaim.errors import UsageError
+from shmreclaim.ranges import expect_whole
 from shmreclaim.workload.ops import Memory, Op, Workload, make_stream
 
 MAX_CONTAINERS = 60_000
@@ -45,13 +45,9 @@ def drop_caches(containers: int, objects: int, passes: int) -> Workload:
 
 def expect_in_range(containers: int, objects: int, passes: int) -> None:
     """Raise UsageError for what no workload can be made of."""
-    for name, value, most in (
-        ("containers", containers, MAX_CONTAINERS),
-        ("objects", objects, MAX_OBJECTS),
-        ("passes", passes, MAX_PASSES),
-    ):
-        if not 1 <= value <= most:
-            raise UsageError(f"--{name} {value} is out of range", remedy=f"Give a whole number, 1 to {most}.")
+    expect_whole("containers", containers, most=MAX_CONTAINERS)
+    expect_whole("objects", objects, most=MAX_OBJECTS)
+    expect_whole("passes", passes, most=MAX_PASSES)
 
 
 def _container(number: int, objects: int) -> list[tuple[int, ...]]:
