@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
         signals.unwind_in_order()
+        output.take_any_name()
         return _run(sys.argv[1:] if arguments is None else list(arguments))
     except KeyboardInterrupt:  # before the handlers stood
         return signals.INTERRUPTED

@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import suppress
+from io import TextIOWrapper
 
 from shmreclaim.errors import SetupError
 
@@ -11,6 +12,12 @@ def complain(message: str) -> None:
     """Print one message on stderr; that stderr is closed is no reason to fail otherwise."""
     with suppress(OSError):
         print(f"shmreclaim: {message}", file=sys.stderr, flush=True)  # noqa: T201 - the messages are the product
+
+
+def take_any_name() -> None:
+    """Let stdout print a file's name as the bytes it is, also where they are no text."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def say(text: str) -> None:

@@ -12,7 +12,8 @@ from shmreclaim.result import Record
 
 def encode(result: Record) -> str:
     """Give the JSON text, indented, with a newline at its end."""
-    return msgspec.json.format(msgspec.json.encode(result, enc_hook=_plain), indent=2).decode() + "\n"
+    tree = _as_text(msgspec.to_builtins(result, enc_hook=_plain))
+    return msgspec.json.format(msgspec.json.encode(tree), indent=2).decode() + "\n"
 
 
 def _plain(value: object) -> object:
@@ -20,6 +21,19 @@ def _plain(value: object) -> object:
     if isinstance(value, np.generic):
         return value.item()
     raise NotImplementedError(f"{type(value).__name__} has no form in JSON")
+
+
+def _as_text(value: object) -> object:
+    """Replace what is no text in every string: a file's name may hold any byte, JSON may not."""
+    match value:
+        case str():
+            return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        case dict():
+            return {_as_text(key): _as_text(each) for key, each in value.items()}
+        case list():
+            return [_as_text(each) for each in value]
+        case _:
+            return value
 
 
 def check_writable(path: Path) -> None:

@@ -36,9 +36,9 @@ def start(*arguments: str, body: str = "", **options: object) -> subprocess.Pope
     return _start(*(["-c", source] if body else ["-m", "shmreclaim"]), *arguments, **options)
 
 
-def start_probe(code: str) -> subprocess.Popen[str]:
+def start_probe(code: str, **options: object) -> subprocess.Popen[str]:
     """Start a program of a test's own."""
-    return _start("-c", code)
+    return _start("-c", code, **options)
 
 
 def _start(*arguments: str, **options: object) -> subprocess.Popen[str]:
@@ -60,9 +60,9 @@ def run(*arguments: str, body: str = "", **options: object) -> subprocess.Comple
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def probe(code: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+def probe(code: str, *, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
     """Run a program of a test's own to its end; where it is to `check`, that is exit code 0."""
-    with start_probe(code) as process:
+    with start_probe(code, **options) as process:
         out, err = process.communicate(timeout=60)
     assert not check or process.returncode == 0, err
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

@@ -1,7 +1,9 @@
 """`conform` as a user runs it, and what it and `record` refuse."""
 
 import json
+import os
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +82,27 @@ def test_a_wrong_option_is_refused_before_anything_is_done(arguments, message):
     found = runner.run(*arguments.split())
     assert (found.returncode, found.stdout) == (1, "")
     assert message in found.stderr
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """A short trace whose name is no UTF-8."""
+    call = "mm_shrink_slab_{}: super_cache_scan+0x0/0x1 aa: nid: 0 {}"
+    start = call.format("start", "objects to shrink 0 gfp_flags 0 cache items 2 delta 0 total_scan 0 priority 12")
+    end = call.format("end", "unused scan count 0 new scan count 0 total_scan 0 last shrinker return val 0")
+    path = os.fsencode(tmp_path) + b"/odd\xff"
+    Path(os.fsdecode(path)).write_text(f"sh-7 [000] 1.1: {start}\nsh-7 [000] 1.2: {end}\n")
+    return path
+
+
+def test_json_replaces_what_is_no_text_in_a_name(odd):
+    """JSON is UTF-8; a reader must not meet half a character."""
+    found = runner.run("conform", os.fsdecode(odd), "--json", "-")
+    assert (found.returncode, json.loads(found.stdout)["trace"]) == (0, "odd\ufffd")
+
+
+def test_a_report_prints_a_name_as_the_bytes_it_is(odd):
+    """Wherever standard output takes text alone, as in most locales."""
+    code = "import os, sys; from shmreclaim.cli import main; sys.stdout.reconfigure(errors='strict')"
+    found = runner.probe(f"{code}; sys.exit(main(['conform', os.fsdecode({odd!r})]))", errors="surrogateescape")
+    assert os.fsencode(found.stdout.splitlines()[0]).endswith(b"/odd\xff")
