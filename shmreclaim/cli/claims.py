@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
-from shmreclaim.cli import reporting
+from shmreclaim.cli.reporting import Json, produce
 
 
 def claims(
@@ -19,14 +19,7 @@ def claims(
             show_default=False,
         ),
     ] = None,
-    json: Annotated[
-        str | None,
-        Option(
-            metavar="FILE",
-            help="Write every claim with its verdict and figures to FILE as JSON; - is standard output, and the report "
-            "then goes to standard error. Example: --json claims.json.",
-        ),
-    ] = None,
+    json: Json = None,
 ) -> int:
     """Try the claims of the mailing-list thread, and say of each whether it holds.
 
@@ -38,12 +31,8 @@ def claims(
 
     Example: shmreclaim claims H2 H17 --json claims.json
     """
-    from shmreclaim.cli.progress import make_progress
     from shmreclaim.experiments.claims import run_claims
     from shmreclaim.report import claims as report
 
-    reporting.check(json)
-    with make_progress(sys.stderr) as progress:
-        result = run_claims(numbers or (), progress)
-    reporting.deliver(result, json, report.render)
+    produce(json, partial(run_claims, numbers or ()), report.render)
     return 0

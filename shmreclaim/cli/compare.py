@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from typer import Option
 
-from shmreclaim.cli import reporting
+from shmreclaim.cli.reporting import Json, produce
 from shmreclaim.cli.values import design_names, number, whole_number
 from shmreclaim.errors import ModelViolation
 
@@ -106,14 +106,7 @@ def compare(
             show_default=False,
         ),
     ] = 60.0,
-    json: Annotated[
-        str | None,
-        Option(
-            metavar="FILE",
-            help="Write the whole result to FILE as JSON; - is standard output, and the table then goes to standard "
-            "error. Example: --json result.json.",
-        ),
-    ] = None,
+    json: Json = None,
 ) -> int:
     """Replay one workload under several locking designs, in true parallel, and print who did what how fast.
 
@@ -124,7 +117,6 @@ def compare(
 
     Example: shmreclaim compare --scenario mailing-list --designs tkhai_v1,davydov --cpus 8 --repeat 9
     """
-    from shmreclaim.cli.progress import make_progress
     from shmreclaim.experiments import compare as experiment
     from shmreclaim.report import table
 
@@ -140,8 +132,5 @@ def compare(
         seed=seed,
         timeout=timeout,
     )
-    reporting.check(json)
-    with make_progress(sys.stderr) as progress:
-        result = experiment.compare(options, progress)
-    reporting.deliver(result, json, table.render)
+    result = produce(json, partial(experiment.compare, options), table.render)
     return ModelViolation.exit_code if result.refused else 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from typing import Annotated
 
 from typer import Option
 
-from shmreclaim.cli import reporting
+from shmreclaim.cli.reporting import Json, produce
 from shmreclaim.cli.values import design_names, number, whole_number
 from shmreclaim.errors import ModelViolation
 
@@ -79,14 +79,7 @@ def dropcaches(
             show_default=False,
         ),
     ] = 300.0,
-    json: Annotated[
-        str | None,
-        Option(
-            metavar="FILE",
-            help="Write the whole result to FILE as JSON; - is standard output, and the tables then go to standard "
-            "error. Example: --json drops.json.",
-        ),
-    ] = None,
+    json: Json = None,
 ) -> int:
     """Measure what the maps were made for: drop slab caches while many memcgs and mounts hold a few objects each.
 
@@ -98,7 +91,6 @@ def dropcaches(
 
     Example: shmreclaim dropcaches --containers 4000 --designs no_map,v4_19,v6_7 --repeat 1
     """
-    from shmreclaim.cli.progress import make_progress
     from shmreclaim.experiments import dropcaches as experiment
     from shmreclaim.report import dropcaches as report
 
@@ -111,8 +103,5 @@ def dropcaches(
         sweep=sweep,
         timeout=timeout,
     )
-    reporting.check(json)
-    with make_progress(sys.stderr) as progress:
-        result = experiment.dropcaches(options, progress)
-    reporting.deliver(result, json, report.render)
+    result = produce(json, partial(experiment.dropcaches, options), report.render)
     return 0 if result.is_sound else ModelViolation.exit_code

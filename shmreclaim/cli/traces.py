@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from shmreclaim.cli import output, reporting
+from shmreclaim.cli import output
+from shmreclaim.cli.reporting import Json, produce
 from shmreclaim.cli.values import number, whole_number
 from shmreclaim.errors import ModelViolation
 
@@ -31,14 +32,7 @@ def conform(
             show_default=False,
         ),
     ] = 10,
-    json: Annotated[
-        str | None,
-        Option(
-            metavar="FILE",
-            help="Write the whole result to FILE as JSON; - is standard output, and the report then goes to standard "
-            "error. Example: --json conform.json.",
-        ),
-    ] = None,
+    json: Json = None,
 ) -> int:
     """Check every recorded call of do_shrink_slab against the formulas of each kernel era.
 
@@ -55,9 +49,7 @@ def conform(
     from shmreclaim.report import conform as report
 
     options = experiment.ConformOptions(trace=file, mismatches=mismatches)
-    reporting.check(json)
-    result = experiment.conform(options)
-    reporting.deliver(result, json, report.render)
+    result = produce(json, lambda _: experiment.conform(options), report.render)
     return ModelViolation.exit_code if result.mismatched else 0
 
 
