@@ -128,23 +128,11 @@ _LINE = re.compile(
 _LOST = re.compile(r"\s*(?:CPU:\d{1,5}\s+)?\[LOST (?:(\d{1,18}) )?EVENTS\]", re.ASCII)
 _WRITTEN = re.compile(r"#\s*entries-in-buffer/entries-written:\s*(\d{1,18})/(\d{1,18})", re.ASCII)
 _CALLED = re.compile(r"(\S{1,200})(?: \[\S{1,64}\])? (\S{1,40}): (.*)", re.ASCII)
-# Figures that stand beside each other in every kernel known are read in one go; a search of its own finds one that
-# a newer kernel moved.
-_NID = re.compile(r"\bnid: (\d{1,9})\b(?: objects to shrink (-?\d{1,20})\b)?", re.ASCII)
-_ITEMS = re.compile(
-    r"\bcache items (\d{1,20})\b(?: delta (-?\d{1,20}) total_scan (-?\d{1,20})\b(?: priority (\d{1,3})\b)?)?", re.ASCII
-)
-_DEFERRED = re.compile(r"\bobjects to shrink (-?\d{1,20})\b", re.ASCII)
-_DELTA = re.compile(r"\bdelta (-?\d{1,20})\b", re.ASCII)
-_TOTAL_SCAN = re.compile(r"\btotal_scan (-?\d{1,20})\b", re.ASCII)
-_PRIORITY = re.compile(r"\bpriority (\d{1,3})\b", re.ASCII)
-_RETURNED = re.compile(
-    r"(?:\bnid: (\d{1,9}) unused scan count (-?\d{1,20}) new scan count (-?\d{1,20}) total_scan (-?\d{1,20}) )?"
-    r"\blast shrinker return val (-?\d{1,20})\b",
+_FIGURE = re.compile(
+    r"\b(nid:(?= \d{1,9}\b)|priority(?= \d{1,3}\b)|cache items(?= \d)|objects to shrink|delta|total_scan"
+    r"|unused scan count|new scan count|last shrinker return val) (-?\d{1,20})\b",
     re.ASCII,
 )
-_UNUSED = re.compile(r"\bunused scan count (-?\d{1,20})\b", re.ASCII)
-_NEW = re.compile(r"\bnew scan count (-?\d{1,20})\b", re.ASCII)
 _CGROUP = re.compile(r"root=(\d{1,10}) id=(\d{1,20}) level=\d{1,10} path=(.{1,4096})", re.ASCII)
 _DIR_NAME = re.compile(r"\bdir_name: (?:0x)?([0-9a-f]{1,16})\b", re.ASCII)
 _NAME = re.compile(r"\bname: (?:0x)?([0-9a-f]{1,16})\b", re.ASCII)
@@ -184,41 +172,45 @@ def _other(line: str) -> OtherLine:
 
 
 def _shrink_start(text: str) -> Body | None:
-    called, items = _CALLED.match(text), _ITEMS.search(text)
-    if called is None or items is None:
+    called = _CALLED.match(text)
+    if called is None:
         return None
     function, pointer, rest = called.groups()
-    nid = _NID.search(rest)
+    figures = _figures(rest)
+    if "cache items" not in figures:
+        return None
     return ShrinkStart(
         function,
         pointer,
-        int(nid[1]) if nid else 0,
-        int(items[1]),
-        _number(items[4], _PRIORITY, rest),
-        _number(nid and nid[2], _DEFERRED, rest),
-        _number(items[2], _DELTA, rest),
-        _number(items[3], _TOTAL_SCAN, rest),
+        figures.get("nid:", 0),
+        figures["cache items"],
+        figures.get("priority"),
+        figures.get("objects to shrink"),
+        figures.get("delta"),
+        figures.get("total_scan"),
     )
 
 
 def _shrink_end(text: str) -> Body | None:
-    called, returned = _CALLED.match(text), _RETURNED.search(text)
-    if called is None or returned is None:
+    called = _CALLED.match(text)
+    if called is None:
         return None
-    nid, deferred, owed, left, freed = returned.groups()
-    if nid is not None:
-        return ShrinkEnd(called[2], int(freed), int(nid), int(deferred), int(owed), int(left))
-    rest = called[3]
-    numbers = (_number(None, field, rest) for field in (_NID, _UNUSED, _NEW, _TOTAL_SCAN))
-    return ShrinkEnd(called[2], int(freed), *numbers)
+    figures = _figures(called[3])
+    if "last shrinker return val" not in figures:
+        return None
+    return ShrinkEnd(
+        called[2],
+        figures["last shrinker return val"],
+        figures.get("nid:"),
+        figures.get("unused scan count"),
+        figures.get("new scan count"),
+        figures.get("total_scan"),
+    )
 
 
-def _number(found: str | None, elsewhere: re.Pattern[str], text: str) -> int | None:
-    """Give the number that was found, else the one that `elsewhere` finds."""
-    if found is not None:
-        return int(found)
-    match = elsewhere.search(text)
-    return int(match[1]) if match else None
+def _figures(text: str) -> dict[str, int]:
+    """Give the figures by the words before them, wherever in the line a kernel puts them."""
+    return {name: int(value) for name, value in _FIGURE.findall(text)}
 
 
 def _mkdir(text: str) -> Body | None:

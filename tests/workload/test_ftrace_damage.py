@@ -8,6 +8,7 @@ import pytest
 
 from shmreclaim.errors import UsageError
 from shmreclaim.workload import ftrace_replay, ftrace_text, load_trace
+from shmreclaim.workload.ftrace_events import parse_line
 
 SB = "00000000c193adaa"
 
@@ -162,6 +163,18 @@ def test_fields_that_newer_kernels_add_are_passed_over(tape, load):
     workload = load(tape, cpus=1)
     assert workload.parameters["calls"] == 3
     assert workload.notes == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["nid: {} cache items 5 priority 3", "nid: 1 cache items 5 priority {}", "nid: 1 cache items {} priority 3"],
+    ids=["nid", "priority", "items"],
+)
+@pytest.mark.parametrize("figure", ["-5", "9" * 21])
+def test_a_figure_that_no_kernel_prints_is_none(line, figure):
+    """Below 0, or of too many digits: the line is read as if the figure were not there."""
+    head = "sh-1 [000] 1.0: mm_shrink_slab_start: scan+0x0/0x1 aa: "
+    assert parse_line(head + line.format(figure)) == parse_line(head + line.format("none"))
 
 
 def test_calls_during_mount_and_umount_are_left_out(tape, load, problems_of):
