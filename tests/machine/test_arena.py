@@ -1,6 +1,7 @@
 """Segments: made, attached to, refused, removed."""
 
 import os
+import re
 import signal
 import stat
 from collections.abc import Iterator
@@ -155,7 +156,19 @@ def test_without_shared_memory_what_is_free_is_what_memory_has(tmp_path: Path, m
     assert free_bytes() > 1 << 20
 
 
-def test_what_is_free_is_what_both_shared_memory_and_memory_have() -> None:
-    """No more than /dev/shm has; a segment of that size could be had."""
-    shm = os.statvfs("/dev/shm")
-    assert 1 << 20 < free_bytes() <= shm.f_blocks * shm.f_frsize
+def test_no_more_is_free_than_shared_memory_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much memory there is: /proc, a file system without a free block, stands for a full one."""
+    monkeypatch.setattr("shmreclaim.machine.arena.SHM", "/proc")
+    assert free_bytes() == 0
+
+
+def test_no_more_is_free_than_memory_has() -> None:
+    """Where /dev/shm may be larger than that: less than the kernel says is available, and not nothing."""
+    before = _mem_available()
+    found = free_bytes()
+    assert 1 << 20 < found < max(before, _mem_available())
+
+
+def _mem_available() -> int:
+    (kib,) = re.findall(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return int(kib) * 1024
