@@ -19,8 +19,9 @@ from typing import Any
 
 import multiprocess
 import pthread_calls as glibc
-from measure import Figure, arguments, machine_line, take_turns
+from measure import arguments, machine_line
 
+from shmreclaim.experiments.bench.turns import Figure, take_turns
 from shmreclaim.locks import Mutex, RwLock
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.atomics import (
@@ -403,9 +404,9 @@ def show(result: Result, missing: list[str]) -> None:
     if len(cores()) < CPUS:
         print(f"(runs with more processes than {len(cores())} measure the scheduler as well)")
     for title, figures in result.items():
-        print(f"\n{title}: median (median absolute deviation)")
+        print(f"\n{title}: median (95 % interval)")
         for name, figure in figures.items():
-            print(f"  {name:<38}{figure.median:>14,.1f}  ({figure.mad:,.1f})")
+            print(f"  {name:<38}{figure.median:>14,.1f}  ({figure.low:,.1f} to {figure.high:,.1f})")
     for name in missing:
         print(f"  {name:<38}{'not installed':>14}")
     print("\nratios, and what the design asks for")

@@ -8,10 +8,11 @@ stands for the rest of what a mount costs, without costing a core, so that 2 cor
 reclaim passes over memcgs with objects, without end.
 
 A worker's cycle lasts c + g: c under rwsem, g what waiting for a grace period adds. E14 measured 0.697 ms with rwsem
-and 3.20 ms with SRCU, 9 workers; the default --work-us makes c the same. Designs take turns; medians ± MAD. "ops/s"
-counts pairs of mount and unmount of all workers; "against" is v5_13, the rwsem that SRCU replaced. "CPU" is the time
-that all workers ran while they played, in % of one core, from /proc: SRCU waits more than it works. "passes skipped"
-are those whose trylock failed. srcu_gp_us=0 is SRCU with every grace period expedited.
+and 3.20 ms with SRCU, 9 workers; the default --work-us makes c the same. Designs take turns; medians, ± what their
+95 % confidence intervals reach. "ops/s" counts pairs of mount and unmount of all workers; "against" is v5_13, the
+rwsem that SRCU replaced. "CPU" is the time that all workers ran while they played, in % of one core, from /proc: SRCU
+waits more than it works. "passes skipped" are those whose trylock failed. srcu_gp_us=0 is SRCU with every grace period
+expedited.
 """
 
 import json
@@ -21,9 +22,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from measure import Figure, arguments, machine_line, prepare, say, turns
+from measure import arguments, machine_line, prepare, say
 
 from shmreclaim.executions import native
+from shmreclaim.experiments.bench.turns import Figure, turns
 from shmreclaim.machine.cpu import MAX_CPUS
 from shmreclaim.machine.process import cores
 from shmreclaim.result import WorkerSpan
@@ -141,14 +143,14 @@ def measure(work: Workload, repeats: int) -> dict[str, dict[str, Figure]]:
 
 def show(result: dict[str, Any]) -> None:
     """Print the table, and the published one beside."""
-    print(f"median ± MAD of {result['repeats']} runs of {RUN_S:g} s; {result['machine']}")
+    print(f"median ± its 95 % interval, of {result['repeats']} runs of {RUN_S:g} s; {result['machine']}")
     print(f"{result['workers']} workers mount and unmount, {result['work_us']} µs of other work each; one CPU reclaims")
     print(f"  {'':26}{'ops/s':>17}{'against':>9}{'cycle µs':>11}{'unregister p50 µs':>19}", end="")
     print(f"{'passes/s':>12}{'skipped':>10}{'CPU':>8}")
     base = result["designs"][BASE]["ops/s"]["median"]
     for design, row in result["designs"].items():
         rate = row["ops/s"]
-        print(f"  {design:26}{rate['median']:9,.0f} ± {rate['mad']:5,.0f}{rate['median'] / base - 1:+9.1%}", end="")
+        print(f"  {design:26}{rate['median']:9,.0f} ± {rate['within']:5,.0f}{rate['median'] / base - 1:+9.1%}", end="")
         print(f"{row['cycle']['median']:11,.0f}{row['unregister']['median']:19,.1f}", end="")
         print(f"{row['passes/s']['median']:12,.0f}{row['passes skipped']['median']:9.2f}%{row['CPU']['median']:7.0f}%")
     print("published, ops/s of kernels:")
@@ -175,7 +177,7 @@ def main() -> None:
         "repeats": repeats,
         "workers": options.workers,
         "work_us": options.work_us,
-        "designs": {name: {what: f._asdict() for what, f in row.items()} for name, row in designs.items()},
+        "designs": {name: {what: f.plain() for what, f in row.items()} for name, row in designs.items()},
         "published": PUBLISHED,
     }
     if options.json:

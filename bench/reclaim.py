@@ -25,11 +25,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from measure import Emulated, Figure, arguments, fit, machine_line, prepare, say, settled, take_turns
+from measure import arguments, machine_line, prepare, say
 
 from shmreclaim import kernel
 from shmreclaim.designs import NAMES
 from shmreclaim.executions.collect import event
+from shmreclaim.experiments.bench.emulated import Emulated
+from shmreclaim.experiments.bench.turns import Figure, fit, settled, take_turns
 from shmreclaim.kernel import OP
 from shmreclaim.machine.atomics import clock_ns, write_once
 from shmreclaim.machine.compile import compiled
@@ -215,7 +217,7 @@ def summary(repeats: int, figures: dict[tuple[str, str, int], Figure]) -> dict[s
         "machine": machine_line(),
         "repeats": repeats,
         "figures": [
-            {"what": what, "design": design, "size": size, "ns": figure.median, "mad": figure.mad}
+            {"what": what, "design": design, "size": size, "ns": figure.median, "mad": figure.within}
             for (what, design, size), figure in figures.items()
         ],
         "fits": [{"what": what, "design": design, **line._asdict()} for (what, design), line in fits.items()],

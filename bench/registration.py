@@ -2,7 +2,7 @@
 
     python bench/registration.py [--json] [--quick] [--cpus NUM]
 
-Figures are medians with their median absolute deviation (MAD); designs and sizes take turns.
+Figures are medians, ± what their 95 % confidence intervals reach; designs and sizes take turns.
 
 Without growth: one CPU, a kernel booted in this process, compiled loops. "register" is register_shrinker and
 unregister_shrinker of a superblock that is there already; "mount" is the whole way around it, memory and list_lrus
@@ -35,11 +35,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from measure import Emulated, Figure, arguments, fit, machine_line, prepare, say, settled, take_turns, turns
+from measure import arguments, machine_line, prepare, say
 
 from shmreclaim import kernel
 from shmreclaim.designs import NAMES
 from shmreclaim.executions import native
+from shmreclaim.experiments.bench.emulated import Emulated
+from shmreclaim.experiments.bench.turns import Figure, fit, settled, take_turns, turns
 from shmreclaim.machine.atomics import clock_ns, read_once
 from shmreclaim.machine.compile import compiled
 from shmreclaim.machine.cpu import CPU, LOCKSTAT_WORDS, MAX_CPUS
@@ -144,7 +146,7 @@ def by_size(
     }
     return {
         "figures": [
-            {"what": what, "design": design, "size": size, "median": figure.median, "mad": figure.mad}
+            {"what": what, "design": design, "size": size, **figure.plain()}
             for (what, design, size), figure in figures.items()
         ],
         "fits": [{"what": what, "design": design, **line._asdict()} for (what, design), line in lines.items()],
@@ -215,7 +217,7 @@ def contended(cpus: int, runs: int, seconds: float) -> list[dict[str, Any]]:
             for what, value in run_once(workload, design, seconds).items():
                 samples.setdefault((what, design), []).append(value)
         found += [
-            {"scenario": name, "what": what, "design": design, **Figure.of(values)._asdict()}
+            {"scenario": name, "what": what, "design": design, **Figure.of(values).plain()}
             for (what, design), values in samples.items()
         ]
     return found
@@ -256,7 +258,8 @@ def run_once(workload: Workload, design: str, seconds: float) -> dict[str, float
 
 def show(result: dict[str, Any]) -> None:
     """Print the tables."""
-    print(f"median ± MAD of {result['repeats']} repeats; {result['machine']}; one CPU used where nothing else is said")
+    print(f"median ± its 95 % interval, of {result['repeats']} repeats; {result['machine']}")
+    print("one CPU used where nothing else is said")
     show_pairs(result["without_growth"])
     show_growth(result["with_growth"])
     show_contended(result)
@@ -270,7 +273,7 @@ def show_pairs(part: dict[str, Any]) -> None:
         cells = {(f["design"], f["size"]): f for f in part["figures"] if f["what"] == what}
         for line in (line for line in part["fits"] if line["what"] == what):
             row = [cells[line["design"], live] for live in LIVE]
-            text = "".join(f"{figure['median']:10,.0f} ± {figure['mad']:4,.0f}" for figure in row)
+            text = "".join(f"{figure['median']:10,.0f} ± {figure['within']:4,.0f}" for figure in row)
             print(f"  {line['design']:11}{text}  {line['verdict']}: ×{line['growth']:.3g} over ×{LIVE[-1] // LIVE[0]}")
 
 
@@ -294,7 +297,7 @@ def show_growth(part: dict[str, Any]) -> None:
 
 def us(figure: Mapping[str, float]) -> str:
     """A time in µs with its spread."""
-    return f"{figure['median'] / 1000:,.2f} ± {figure['mad'] / 1000:.2f}"
+    return f"{figure['median'] / 1000:,.2f} ± {figure['within'] / 1000:.2f}"
 
 
 def show_contended(result: dict[str, Any]) -> None:

@@ -1,0 +1,56 @@
+"""What benches found, as plain data: the fields of their JSON.
+
+A figure is a plain number, so that a reader of the JSON takes `ops_per_s` as it is. Its interval, which holds the true
+median with 95 % confidence, stands beside it under its name with `_ci`: [low, high]. `bench diff` compares every
+number that has such an interval, found by the names that lead to it; so figures hang in dicts, never in lists.
+
+Each bench derives its result from `BenchResult`, gives `bench` its name, and adds what it found:
+
+    class LockWait(Record, frozen=True, kw_only=True):
+        p50: float
+        p50_ci: Interval
+
+    class LocksResult(BenchResult, frozen=True, kw_only=True):
+        bench: str = "locks"
+        locks: dict[str, ...]
+
+    LocksResult(**about(parameters), locks=...)         # experiments.bench.about: version, time, machine
+    LockWait(**Figure.of(samples).named("p50"))         # experiments.bench.turns
+"""
+
+from typing import Any
+
+from msgspec import field
+
+from shmreclaim.result import Machine, Record
+
+BENCH_SCHEMA_VERSION = 1
+
+Interval = tuple[float, float]
+"""From and to: the true median lies between with 95 % confidence."""
+
+
+class BenchResult(Record, frozen=True, kw_only=True):
+    """What every bench says of itself; `to_builtins` of it is the JSON."""
+
+    schema_version: int = BENCH_SCHEMA_VERSION
+    bench: str
+    """Which one: the word after `shmreclaim bench`."""
+    version: str
+    """Of shmreclaim."""
+    started: str
+    """When, as ISO 8601 with the zone."""
+    parameters: dict[str, Any]
+    """Of the command, by the option's name."""
+    machine: Machine
+    peers: dict[str, str] = field(default_factory=dict)
+    """Versions of the packages that were measured beside ours, by package."""
+    not_installed: list[str] = field(default_factory=list)
+    """Packages that would have been measured as well."""
+
+
+class Cost(Record, frozen=True, kw_only=True):
+    """Nanoseconds for each of something."""
+
+    ns: float
+    ns_ci: Interval
