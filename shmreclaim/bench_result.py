@@ -54,3 +54,13 @@ class Cost(Record, frozen=True, kw_only=True):
 
     ns: float
     ns_ci: Interval
+
+
+class IdsResult(BenchResult, frozen=True, kw_only=True):
+    """What `bench ids` found."""
+
+    bench: str = "ids"
+    kinds: dict[str, str]
+    """What exactly was measured, by name."""
+    ids: dict[str, dict[str, dict[int, Cost]]]
+    """By kind, by operation (`find`, `alloc`, `remove`), by how many ids are in use."""

@@ -34,8 +34,12 @@ class Lines:
 
     def compiling(self, done: int, total: int) -> None:
         """Say that it began, and every quarter: the first run of a version compiles for half a minute."""
+        self.doing("compiling", done, total)
+
+    def doing(self, what: str, done: int, total: int) -> None:
+        """Say that it began, and every quarter."""
         if done == 1 or done * 4 // total > (done - 1) * 4 // total:
-            self._say(f"compiling, {done} of {total} functions")
+            self._say(f"{what}, {done} of {total}")
 
     def admitting(self, design: str, what: str) -> None:
         """Say it."""
@@ -88,7 +92,11 @@ class Bar:
 
     def compiling(self, done: int, total: int) -> None:
         """Fill it with what is compiled."""
-        self._bar.update(self._task, description="compiling", completed=done, total=total)
+        self.doing("compiling", done, total)
+
+    def doing(self, what: str, done: int, total: int) -> None:
+        """Fill it with what is done."""
+        self._bar.update(self._task, description=what, completed=done, total=total)
         self._bar.refresh()
 
     def admitting(self, design: str, what: str) -> None:

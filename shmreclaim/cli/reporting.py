@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from typer import Option
 
 from shmreclaim.cli import output
+from shmreclaim.errors import UsageError
 
 if TYPE_CHECKING:
     from shmreclaim.cli.progress import Bar, Lines
+    from shmreclaim.report.rows import View
     from shmreclaim.report.style import Style
     from shmreclaim.result import Record
 
@@ -58,3 +60,28 @@ def _deliver(result: ResultT, json: str | None, render: Callable[[ResultT, Style
     if json is not None:
         write(result, Path(json))
     output.say(render(result, style_for(sys.stdout)))
+
+
+def form(named: str | None, **flags: bool) -> str:
+    """Which form of output was asked for: by `--format`, or by an option that is called like the form."""
+    from shmreclaim.report.rows import FORMS
+
+    asked = [(f"--format {named}", named)] if named is not None else []
+    asked += [(f"--{flag}", flag) for flag, given in flags.items() if given]
+    if len(asked) > 1:
+        raise UsageError(
+            f"{' and '.join(option for option, _ in asked)} were both given",
+            cause="Output has one form.",
+            remedy="Leave one of them out.",
+        )
+    found = asked[0][1] if asked else FORMS[0]
+    if found not in FORMS:
+        raise UsageError(f"--format {found}: there is no such form", remedy=f"The forms are: {', '.join(FORMS)}.")
+    return found
+
+
+def deliver_view(result: Record, view: View, json: str | None, form: str) -> None:
+    """Print a view of a result in one form, and write its JSON as `deliver` does."""
+    from shmreclaim.report.rows import show
+
+    deliver(result, json, lambda _, style: show(view, form, style))

@@ -9,7 +9,18 @@ import shmreclaim
 from tests.cli import runner
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ["", "claims", "compare", "conform", "designs", "dropcaches", "record", "scenarios"]
+COMMANDS = [
+    "",
+    "bench",
+    "bench ids",
+    "claims",
+    "compare",
+    "conform",
+    "designs",
+    "dropcaches",
+    "record",
+    "scenarios",
+]
 HEAVY = ("numba", "numpy", "msgspec", "rich", "multiprocess", "posix_ipc")
 
 
@@ -17,7 +28,7 @@ HEAVY = ("numba", "numpy", "msgspec", "rich", "multiprocess", "posix_ipc")
 def test_the_help_of_a_command_reads_like_this(command: str) -> None:
     """Word by word: how they are wrapped is the option parser's business, and differs between its releases."""
     found = runner.run(*command.split(), "--help")
-    golden = GOLDEN / f"help-{command or 'shmreclaim'}.txt"
+    golden = GOLDEN / f"help-{command.replace(' ', '-') or 'shmreclaim'}.txt"
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.split() == golden.read_text(encoding="utf-8").split()
 

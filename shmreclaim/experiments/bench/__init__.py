@@ -2,10 +2,21 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from shmreclaim import __version__
 from shmreclaim.experiments.compare import describe_machine
+from shmreclaim.machine.compile import out_of_line_functions
+
+
+class Progress(Protocol):
+    """What whoever waits is told."""
+
+    def compiling(self, done: int, total: int) -> None:
+        """So many of the functions are compiled."""
+
+    def doing(self, what: str, done: int, total: int) -> None:
+        """This is what is done now, and how far it is: from 1 to `total`."""
 
 
 def about(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -16,3 +27,11 @@ def about(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "parameters": dict(parameters),
         "machine": describe_machine(),
     }
+
+
+def compile_within(modules: tuple[str, ...], progress: Progress) -> None:
+    """Compile, or load, the out-of-line functions of modules whose names begin so: from here on that takes no time."""
+    functions = out_of_line_functions(*modules)
+    for k, resolve in enumerate(functions, start=1):
+        progress.compiling(k, len(functions))
+        resolve()

@@ -5,7 +5,7 @@ from typing import Any, Self
 from shmreclaim import kernel
 from shmreclaim.errors import InternalError, ModelViolation
 from shmreclaim.executions import oracles
-from shmreclaim.machine.arena import Arena
+from shmreclaim.experiments.bench.segment import nameless_segment
 from shmreclaim.machine.compile import compiled
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.machine.upcall import upcall
@@ -39,8 +39,7 @@ def mount_many(mem: Any, cpu: int, first: int, count: int) -> int:
 class Emulated:
     """An emulated kernel of one CPU and one node under a design; use as a context manager.
 
-    Its segment loses its name at once, so that nothing is left in /dev/shm however the process ends, and every page
-    of it is touched, so that no page fault is measured.
+    Every page of its segment is touched, so that no page fault is measured.
     """
 
     bound = ""
@@ -63,8 +62,7 @@ class Emulated:
             extra_words=kernel.OP.SIZE + 8,
         )
         self.design = design
-        self.arena = Arena.create(machine.words())
-        self.arena.remove()
+        self.arena = nameless_segment(machine.words())
         self.arena.words[::WORDS_OF_A_PAGE] += 0
         (self.cpu,) = boot(self.arena, machine)
         self.op = self.arena.allocate(kernel.OP.SIZE)

@@ -1,0 +1,107 @@
+"""What an id costs: found, allocated and removed, with more and more ids in use, beside what Python offers.
+
+Figures are nanoseconds an operation, the loop around it included. A batch removes ids here and there and allocates as
+many; reading the clock, once for each half, is taken off.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from importlib import metadata
+from typing import Any, Protocol
+
+from shmreclaim.bench_result import Cost, IdsResult
+from shmreclaim.experiments.bench import Progress, about, compile_within, ids_compiled, ids_python
+from shmreclaim.experiments.bench.turns import Figure, turns
+
+LIVE = (10, 1_000, 100_000)
+FINDS, QUICK_FINDS = 100_000, 5_000
+BATCH = 1_000
+"""At most: half of the ids where that is less, and then as many batches as make up for it."""
+REPEATS, QUICK_REPEATS = 25, 6
+
+
+ABOUT = {
+    **{name: kind.about for name, kind in ids_compiled.KINDS.items()},
+    **{name: kind.about for name, kind in ids_python.KINDS.items()},
+}
+"""What exactly is measured, by name."""
+
+
+class Subject(Protocol):
+    """Ids in use, and loops over them."""
+
+    def find(self, count: int) -> float:
+        """Find so many; ns for all."""
+
+    def batch(self, count: int) -> tuple[float, float]:
+        """Remove so many and allocate as many; ns for all of each."""
+
+    def clock(self) -> float:
+        """Nanoseconds that reading the clock costs."""
+
+    def close(self) -> None:
+        """Give its memory back."""
+
+
+def bench_ids(*, quick: bool, progress: Progress) -> IdsResult:
+    """Measure all kinds at all sizes, in turns."""
+    said = about({"quick": quick})
+    compile_within(("shmreclaim.lib.", "shmreclaim.sync.", "shmreclaim.machine."), progress)
+    with ExitStack() as stack:
+        subjects: dict[tuple[str, int], Subject] = {}
+        missing: dict[str, str] = {}
+        for name, kind, make in _kinds():
+            progress.doing("filling", len(subjects) // len(LIVE) + 1, len(ABOUT))
+            try:
+                subjects |= {(name, live): stack.enter_context(closing(make(kind, live))) for live in LIVE}
+            except ImportError:
+                missing[name] = kind.package
+        figures = _take_turns(subjects, quick, progress)
+    packages = {kind.package for kind in ids_python.KINDS.values() if kind.package}
+    return IdsResult(
+        **said,
+        peers={name: metadata.version(name) for name in packages - set(missing.values())},
+        not_installed=sorted(missing.values()),
+        kinds={name: what for name, what in ABOUT.items() if name not in missing},
+        ids=figures,
+    )
+
+
+def _kinds() -> Iterator[tuple[str, Any, Any]]:
+    """Names, kinds, and what makes a subject of each."""
+    yield from ((name, kind, ids_compiled.CompiledIds) for name, kind in ids_compiled.KINDS.items())
+    yield from ((name, kind, ids_python.PythonIds) for name, kind in ids_python.KINDS.items())
+
+
+def _take_turns(
+    subjects: dict[tuple[str, int], Subject], quick: bool, progress: Progress
+) -> dict[str, dict[str, dict[int, Cost]]]:
+    """Sample in turns; costs by kind, operation and ids in use."""
+    finds, repeats = (QUICK_FINDS, QUICK_REPEATS) if quick else (FINDS, REPEATS)
+    samples: dict[tuple[str, str, int], list[float]] = {}
+    for done, ((name, live), counts) in enumerate(turns(subjects, repeats)):
+        progress.doing("measuring", done + 1, len(subjects) * (repeats + 1))
+        for what, ns in _sample(subjects[name, live], live, finds).items():
+            if counts:
+                samples.setdefault((name, what, live), []).append(ns)
+    figures: dict[str, dict[str, dict[int, Cost]]] = {}
+    for (name, what, live), values in samples.items():
+        cost = Cost(**Figure.of(values).named("ns"))
+        figures.setdefault(name, {}).setdefault(what, {})[live] = cost
+    return figures
+
+
+def _sample(subject: Subject, live: int, finds: int) -> dict[str, float]:
+    """One sample of each operation; ns."""
+    count = min(BATCH, live // 2)
+    rounds = max(1, BATCH // count)
+    removed = allocated = 0.0
+    for _ in range(rounds):
+        removal, allocation = subject.batch(count)
+        removed, allocated = removed + removal, allocated + allocation
+    clock = subject.clock()
+    return {
+        "find": subject.find(finds) / finds,
+        "alloc": (allocated / rounds - clock) / count,
+        "remove": (removed / rounds - clock) / count,
+    }
