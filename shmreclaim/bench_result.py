@@ -64,3 +64,91 @@ class IdsResult(BenchResult, frozen=True, kw_only=True):
     """What exactly was measured, by name."""
     ids: dict[str, dict[str, dict[int, Cost]]]
     """By kind, by operation (`find`, `alloc`, `remove`), by how many ids are in use."""
+
+
+class Growth(Record, frozen=True, kw_only=True):
+    """What something costs by size, the line through it, and what kind of growth that is."""
+
+    costs: dict[int, Cost]
+    fixed_ns: float
+    each_ns: float
+    """Of the line fixed + each * size."""
+    off: float
+    """How far the worst point is from the line, as a part of its own value."""
+    growth: float
+    """The cost at the largest size over that at the smallest."""
+    verdict: str
+    """`flat`, `linear` or `neither flat nor linear`."""
+
+
+class Axis(Record, frozen=True, kw_only=True):
+    """One thing measured against sizes, by design."""
+
+    title: str
+    unit: str
+    """What there is more and more of."""
+    designs: dict[str, Growth]
+
+
+class ReclaimResult(BenchResult, frozen=True, kw_only=True):
+    """What `bench reclaim` found."""
+
+    bench: str = "reclaim"
+    axes: dict[str, Axis]
+    each: dict[str, dict[str, Cost]]
+    """By what is done once, by design."""
+
+
+class Side(Record, frozen=True, kw_only=True):
+    """One of two results that are compared: what it says of itself."""
+
+    file: str
+    version: str
+    started: str
+    parameters: dict[str, Any]
+    machine: Machine
+    peers: dict[str, str]
+
+
+class Change(Record, frozen=True, kw_only=True):
+    """A figure in two runs."""
+
+    figure: str
+    """The names that lead to it, joined with slashes."""
+    old: float
+    old_ci: Interval
+    new: float
+    new_ci: Interval
+    ratio: float | None
+    """New over old; None where one of them is not above 0."""
+    ratio_ci: Interval | None
+    told_apart: bool
+    """Whether the interval of the ratio leaves out 1."""
+    better: bool | None
+    """None where no change was told apart, or the figure's name does not say what is better."""
+
+
+class Turn(Record, frozen=True, kw_only=True):
+    """A verdict that is another one now."""
+
+    figure: str
+    old: bool | str
+    new: bool | str
+
+
+class DiffResult(Record, frozen=True, kw_only=True):
+    """What `bench diff` found."""
+
+    schema_version: int = BENCH_SCHEMA_VERSION
+    version: str
+    bench: str
+    """That both are of."""
+    old: Side
+    new: Side
+    differences: list[str]
+    """Of machine, versions and parameters."""
+    changes: list[Change]
+    """Those told apart first, the largest first."""
+    turned: list[Turn]
+    only_old: list[str]
+    only_new: list[str]

@@ -104,7 +104,8 @@ def _as_tables(view: View, style: Style) -> str:
             line(console, text, "" if k else "bold")
         for rows in view.tables:
             console.print()
-            table = figures(rows.title, rows.head[1:], 20)
+            line(console, rows.title, "bold")
+            table = figures(f"  {rows.head[0]}", rows.head[1:], 12)
             for cells in rows.body:
                 table.add_row(*(Text(("" if k else "  ") + _text(cell)) for k, cell in enumerate(cells)))
             console.print(table)

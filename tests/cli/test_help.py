@@ -12,7 +12,9 @@ GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = [
     "",
     "bench",
+    "bench diff",
     "bench ids",
+    "bench reclaim",
     "claims",
     "compare",
     "conform",

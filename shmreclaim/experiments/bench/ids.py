@@ -14,10 +14,11 @@ from shmreclaim.experiments.bench import Progress, about, compile_within, ids_co
 from shmreclaim.experiments.bench.turns import Figure, turns
 
 LIVE = (10, 1_000, 100_000)
-FINDS, QUICK_FINDS = 100_000, 5_000
+OPERATIONS = 5_000
+"""Of each kind in a sample."""
 BATCH = 1_000
-"""At most: half of the ids where that is less, and then as many batches as make up for it."""
-REPEATS, QUICK_REPEATS = 25, 6
+"""At most: half of the ids where that is less."""
+REPEATS, QUICK_REPEATS = 51, 11
 
 
 ABOUT = {
@@ -77,11 +78,11 @@ def _take_turns(
     subjects: dict[tuple[str, int], Subject], quick: bool, progress: Progress
 ) -> dict[str, dict[str, dict[int, Cost]]]:
     """Sample in turns; costs by kind, operation and ids in use."""
-    finds, repeats = (QUICK_FINDS, QUICK_REPEATS) if quick else (FINDS, REPEATS)
+    repeats = QUICK_REPEATS if quick else REPEATS
     samples: dict[tuple[str, str, int], list[float]] = {}
     for done, ((name, live), counts) in enumerate(turns(subjects, repeats)):
         progress.doing("measuring", done + 1, len(subjects) * (repeats + 1))
-        for what, ns in _sample(subjects[name, live], live, finds).items():
+        for what, ns in _sample(subjects[name, live], live).items():
             if counts:
                 samples.setdefault((name, what, live), []).append(ns)
     figures: dict[str, dict[str, dict[int, Cost]]] = {}
@@ -91,17 +92,18 @@ def _take_turns(
     return figures
 
 
-def _sample(subject: Subject, live: int, finds: int) -> dict[str, float]:
-    """One sample of each operation; ns."""
+def _sample(subject: Subject, live: int) -> dict[str, float]:
+    """One sample of each operation; ns. A batch before fills the caches, which are full of other subjects."""
     count = min(BATCH, live // 2)
-    rounds = max(1, BATCH // count)
+    rounds = OPERATIONS // count
     removed = allocated = 0.0
+    subject.batch(count)
     for _ in range(rounds):
         removal, allocation = subject.batch(count)
         removed, allocated = removed + removal, allocated + allocation
     clock = subject.clock()
     return {
-        "find": subject.find(finds) / finds,
+        "find": subject.find(OPERATIONS) / OPERATIONS,
         "alloc": (allocated / rounds - clock) / count,
         "remove": (removed / rounds - clock) / count,
     }

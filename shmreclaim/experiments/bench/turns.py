@@ -73,10 +73,15 @@ def turns(keys: Collection[Key], repeats: int, warm_up: int = 1) -> Iterator[tup
         yield from ((key, turn >= 0) for key in (reversed(order) if turn % 2 else order))
 
 
-def take_turns(subjects: Mapping[Key, Callable[[], float]], repeats: int) -> dict[Key, Figure]:
-    """Sample every subject `repeats` times, in turns."""
+def take_turns(
+    subjects: Mapping[Key, Callable[[], float]],
+    repeats: int,
+    tell: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[Key, Figure]:
+    """Sample every subject `repeats` times, in turns, and `tell` before each sample how far that is."""
     samples: dict[Key, list[float]] = {key: [] for key in subjects}
-    for key, counts in turns(subjects, repeats):
+    for done, (key, counts) in enumerate(turns(subjects, repeats), start=1):
+        tell(done, len(subjects) * (repeats + 1))
         sample = subjects[key]()
         if counts:
             samples[key].append(sample)
