@@ -89,12 +89,12 @@ def _side(path: str, header: BenchResult) -> Side:
 
 
 def _figures(found: Any, path: str, at: str = "") -> Figures:
-    """Collect every number that has an interval beside it."""
+    """Collect every number that has an interval beside it; null is a figure that could not be measured."""
     if not isinstance(found, dict):
         return {}
     figures: Figures = {}
     for name, value in found.items():
-        if name + CI in found:
+        if value is not None and name + CI in found:
             figures[f"{at}{name}"] = _figure(value, found[name + CI], f"{path}: {at}{name}")
         figures |= _figures(value, path, f"{at}{name}/")
     return figures

@@ -231,12 +231,13 @@ class CompiledIds:
         pool_init(self.mem, self.tree + POOL_AT)
         mutex_init(self.mem, self.tree + MUTEX, 0)
         for id_ in range(live):
-            if self._alloc() != id_:
+            if self.alloc() != id_:
                 raise InternalError(f"id {id_} was not the next to be given")
         for size in [IDR_NODE.SIZE] * POOLED + [IDA_BITMAP.SIZE]:
             self._put(size)
 
-    def _alloc(self) -> int:
+    def alloc(self) -> int:
+        """Allocate the smallest free id; gives the pool what it lacks."""
         pool, root = self.tree + POOL_AT, self.tree + ROOT
         while True:
             id_ = (

@@ -80,7 +80,7 @@ class PythonIds:
         self.things = dict.fromkeys(range(live), THING)
         self.live = live
 
-    def _touched(self, count: int) -> list[int]:
+    def touched(self, count: int) -> list[int]:
         """The ids to touch, each far from the last; the same as the compiled loops touch."""
         ids, id_ = [], 0
         for _ in range(count):
@@ -90,7 +90,7 @@ class PythonIds:
 
     def find(self, count: int) -> float:
         """Find so many; ns for all."""
-        ids, things, acquire, release = self._touched(count), self.things, self.lock.acquire, self.lock.release
+        ids, things, acquire, release = self.touched(count), self.things, self.lock.acquire, self.lock.release
         begin = perf_counter_ns()
         for id_ in ids:
             acquire()
@@ -100,12 +100,13 @@ class PythonIds:
 
     def batch(self, count: int) -> tuple[float, float]:
         """Remove so many and allocate as many; ns for all of each."""
-        removal, allocation = self._remove(self._touched(count)), self._allocate(count)
+        removal, allocation = self.remove(self.touched(count)), self.allocate(count)
         if len(self.things) != self.live or self.free.ids:
             raise InternalError("a batch did not give the ids again that it had removed")
         return removal, allocation
 
-    def _remove(self, ids: list[int]) -> int:
+    def remove(self, ids: list[int]) -> int:
+        """Remove these; ns for all."""
         things, put, acquire, release = self.things, self.free.put, self.lock.acquire, self.lock.release
         begin = perf_counter_ns()
         for id_ in ids:
@@ -115,7 +116,8 @@ class PythonIds:
             release()
         return perf_counter_ns() - begin
 
-    def _allocate(self, count: int) -> int:
+    def allocate(self, count: int) -> int:
+        """Allocate so many; ns for all."""
         things, (free, take, _) = self.things, self.free
         acquire, release = self.lock.acquire, self.lock.release
         begin = perf_counter_ns()

@@ -135,16 +135,16 @@ def _by_bits(booted: Emulated, _memcgs: int, mounts: int) -> Samples:
     """Passes over more and more set bits, setting bits, and freeing, with all shrinkers registered."""
     samples: Samples = {}
     for bits, handle in BITS_MEMCGS.items():
-        _put_objects(booted, handle, mounts, bits, 1)
+        put_objects(booted, handle, mounts, bits, 1)
         samples["set bits", booted.design, bits] = _timed(booted, loops.pass_loop, booted.memcg(handle))
     samples[SET, booted.design, mounts] = _timed(booted, loops.set_bit_loop, booted.memcg(SETTING_MEMCG), mounts)
-    samples[FREE, booted.design, mounts] = partial(_free, booted, mounts)
+    samples[FREE, booted.design, mounts] = partial(free_all, booted, mounts)
     return samples
 
 
 def _by_shrinkers(booted: Emulated, _memcgs: int, mounts: int) -> Samples:
     """A pass over a few set bits, and direct reclaim, among so many registered shrinkers."""
-    _put_objects(booted, FEW_BITS_MEMCG, mounts, FEW_BITS, 1)
+    put_objects(booted, FEW_BITS_MEMCG, mounts, FEW_BITS, 1)
     few, cache, root = booted.memcg(FEW_BITS_MEMCG), booted.memcg(CACHE_MEMCG), booted.memcg(0)
     return {
         ("shrinkers", booted.design, mounts): _timed(booted, loops.pass_loop, few),
@@ -156,7 +156,7 @@ def _by_shrinkers(booted: Emulated, _memcgs: int, mounts: int) -> Samples:
 def _by_memcgs(booted: Emulated, memcgs: int, mounts: int) -> Samples:
     """A pass over one memcg among so many, and over all of them."""
     for handle in range(1, memcgs + 1):
-        _put_objects(booted, handle, mounts, FEW_BITS, 1)
+        put_objects(booted, handle, mounts, FEW_BITS, 1)
     one, root = booted.memcg(FEW_BITS_MEMCG), booted.memcg(0)
     return {
         ("memcgs, one", booted.design, memcgs): _timed(booted, loops.pass_loop, one),
@@ -174,7 +174,7 @@ PARTS = {
 # --- subjects ------------------------------------------------------------------------------------------
 
 
-def _put_objects(booted: Emulated, handle: int, mounts: int, lists: int, each: int) -> None:
+def put_objects(booted: Emulated, handle: int, mounts: int, lists: int, each: int) -> None:
     """Put `each` dentries of a memcg on `lists` superblocks of `mounts`."""
     booted.bind()
     memory = booted.arena.memory
@@ -197,10 +197,10 @@ def _timed(booted: Emulated, loop: Callable[..., int], *where: int) -> Callable[
     return settled(sample, SAMPLE_NS)
 
 
-def _free(booted: Emulated, mounts: int) -> float:
+def free_all(booted: Emulated, mounts: int) -> float:
     """Add objects and free them in one pass; ns an object, beyond what a pass costs that frees nothing."""
     objects = FREED_LISTS * FREED_ON_EACH
-    _put_objects(booted, FREEING_MEMCG, mounts, FREED_LISTS, FREED_ON_EACH)
+    put_objects(booted, FREEING_MEMCG, mounts, FREED_LISTS, FREED_ON_EACH)
     freed = event(booted.arena, [booted.cpu], Event.OBJECTS_FREED)
     took = loops.free_pass(booted.mem, booted.cpu, booted.memcg(FREEING_MEMCG))
     if event(booted.arena, [booted.cpu], Event.OBJECTS_FREED) - freed != objects:
