@@ -6,8 +6,8 @@ from shmreclaim.bench_result import Change, DiffResult, Interval
 from shmreclaim.report import units
 from shmreclaim.report.rows import Rows, View, figure
 
-CHANCE = 0.05
-"""How often an interval misses: so many of the figures that did not change are told apart all the same."""
+ONE_IN = 20
+"""How often an interval of 95 % misses."""
 WORDS = {True: "better", False: "worse", None: ""}
 
 
@@ -68,10 +68,9 @@ def _closing(result: DiffResult, told: Sequence[Change]) -> Iterator[str]:
         if names:
             yield f"only in {which.file}: {', '.join(names)}"
     better, worse = (sum(change.better is word for change in told) for word in (True, False))
-    by_chance = CHANCE * len(result.changes)
     yield (
         f"end: {units.plural(len(result.changes), 'figure')} in both, {len(told)} changed: {better} better, "
-        f"{worse} worse; had nothing changed, some {by_chance:.0f} would be told apart by chance"
+        f"{worse} worse; of those that did not change, one in {ONE_IN} is told apart by chance"
     )
 
 

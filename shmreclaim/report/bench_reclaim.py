@@ -18,7 +18,7 @@ def view(result: ReclaimResult) -> View:
     """Make it ready to be shown."""
     axis, design, size = HEADLINE
     return View(
-        opening=(opening(result), "ns; one CPU, no contention, nothing freed in a pass"),
+        opening=(opening(result), "ns; one CPU, no contention; passes free nothing"),
         tables=[*map(_axis, result.axes.values()), _each(result)],
         closing=CLOSING,
         figures=_figures(result),

@@ -47,8 +47,7 @@ def _start(*arguments: str, **options: object) -> subprocess.Popen[str]:
         env=environment(),
         cwd=PACKAGE_ROOT,
         text=True,
-        stdin=subprocess.DEVNULL,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
+        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
     )
 
 
