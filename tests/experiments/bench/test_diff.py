@@ -88,9 +88,9 @@ def test_a_result_beside_itself_has_not_changed(files: Files) -> None:
 
 
 def test_what_changed_comes_first_and_the_largest_first(files: Files) -> None:
-    """A third of it is as far as three times as much."""
-    old = {"a": cost(10, 9, 11), "b": cost(10, 9.9, 10.1), "c": cost(10, 9.9, 10.1), "d": cost(10, 9.9, 10.1)}
-    new = {"a": cost(10.1, 9, 11), "b": cost(11, 10.9, 11.1), "c": cost(2, 1.9, 2.1), "d": cost(30, 29, 31)}
+    """A fifth of it is farther than three times as much; what cannot be told comes last, however far it seems."""
+    old = {"a": cost(10, 1, 100), "b": cost(10, 9.9, 10.1), "c": cost(10, 9.9, 10.1), "d": cost(10, 9.9, 10.1)}
+    new = {"a": cost(50, 5, 500), "b": cost(11, 10.9, 11.1), "c": cost(2, 1.9, 2.1), "d": cost(30, 29, 31)}
     names = [change.figure for change in files.diff(bench_of(old), bench_of(new)).changes]
     assert names == ["ids/c/ns", "ids/d/ns", "ids/b/ns", "ids/a/ns"]
 
