@@ -60,6 +60,8 @@ class IdsResult(BenchResult, frozen=True, kw_only=True):
     """What `bench ids` found."""
 
     bench: str = "ids"
+    processes: int
+    """How many were measured in, one after the other; a figure is the median of theirs, or of the samples of one."""
     kinds: dict[str, str]
     """What exactly was measured, by name."""
     ids: dict[str, dict[str, dict[int, Cost]]]
@@ -94,6 +96,8 @@ class ReclaimResult(BenchResult, frozen=True, kw_only=True):
     """What `bench reclaim` found."""
 
     bench: str = "reclaim"
+    processes: int
+    """As of `bench ids`."""
     axes: dict[str, Axis]
     each: dict[str, dict[str, Cost]]
     """By what is done once, by design."""

@@ -38,7 +38,12 @@ Format = Annotated[
 Csv = Annotated[bool, Option("--csv", help="The same as --format csv.")]
 Markdown = Annotated[bool, Option("--markdown", help="The same as --format markdown.")]
 Quick = Annotated[
-    bool, Option("--quick", help="Take a fraction of the samples: to see that it works, not to be quoted.")
+    bool,
+    Option(
+        "--quick",
+        help="Measure in one process instead of nine: to see that it works, not to be quoted. What differs from "
+        "process to process, as much as half of a figure, is then in no interval.",
+    ),
 ]
 
 
@@ -46,8 +51,8 @@ Quick = Annotated[
 def choose(context: typer.Context) -> None:
     """Measure what locks, ids and reclaim cost beside their peers, and compare two such runs.
 
-    All that a bench compares takes turns. Figures are medians; after ± stands how far the farther end of the 95 %
-    confidence interval is. Run it on a machine that does nothing else.
+    All that a bench compares takes turns, in several processes one after the other. Figures are medians; after ± stands
+    how far the farther end of the 95 % confidence interval is. Run it on a machine that does nothing else.
 
     Start with: shmreclaim bench ids --quick
     """
@@ -71,7 +76,7 @@ def ids(
     sortedcontainers' SortedList in place of the heap. All give the smallest free id. One process, no contention;
     nanoseconds an operation. `--format simple` prints those of idr's alloc with 100,000 in use.
 
-    Exit codes: 0 ok, 1 usage or environment, 5 a fault of shmreclaim.
+    Exit codes: 0 ok, 1 usage or environment, 3 inconclusive (a process was killed), 5 a fault of shmreclaim.
 
     Example: shmreclaim bench ids --json old.json
     """
@@ -102,7 +107,8 @@ def reclaim(
     it direct reclaim of page cache, freeing an object, and setting a bit. One CPU, no contention, kernels booted in
     this process, compiled loops; nanoseconds. `--format simple` prints those of a pass over 64 set bits under v6_7.
 
-    Exit codes: 0 ok, 1 usage or environment, 2 an invariant broke, 5 a fault of shmreclaim.
+    Exit codes: 0 ok, 1 usage or environment, 2 an invariant broke, 3 inconclusive (a process was killed), 5 a fault of
+    shmreclaim.
 
     Example: shmreclaim bench reclaim --markdown > reclaim.md
     """
@@ -131,7 +137,7 @@ def diff(
 
     Prints every figure that both have with its relative change and the 95 % confidence interval of that, made from the
     intervals of both: those that changed first, the largest first; then those where the interval contains no change at
-    all. What differs from run to run by itself is in neither interval: compare two runs of the same version to see it.
+    all. How busy and how warm the machine was is in neither interval: compare two runs of the same version to see it.
     `--format simple` prints how many figures changed.
 
     Exit codes: 0 compared, whatever changed, 1 usage or environment, 5 a fault of shmreclaim.

@@ -2,7 +2,7 @@
 
 from shmreclaim.bench_result import IdsResult
 from shmreclaim.report import units
-from shmreclaim.report.rows import Rows, View, figure, not_installed, opening
+from shmreclaim.report.rows import Rows, View, figure, not_installed, opening, sampled
 
 OPERATIONS = ("find", "alloc", "remove")
 HEADLINE = ("idr", "alloc", 100_000)
@@ -12,7 +12,7 @@ def view(result: IdsResult) -> View:
     """Make it ready to be shown."""
     kind, operation, live = HEADLINE
     return View(
-        opening=(opening(result),),
+        opening=(opening(result), sampled(result.processes)),
         tables=[_table(result, operation) for operation in OPERATIONS],
         closing=[*(f"{name}: {what}" for name, what in result.kinds.items()), *not_installed(result)],
         figures=_figures(result),

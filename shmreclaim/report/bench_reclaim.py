@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from shmreclaim.bench_result import Axis, ReclaimResult
 from shmreclaim.report import units
-from shmreclaim.report.rows import Rows, View, figure, opening
+from shmreclaim.report.rows import Rows, View, figure, opening, sampled
 
 HEADLINE = ("set bits", "v6_7", 64)
 
@@ -18,7 +18,7 @@ def view(result: ReclaimResult) -> View:
     """Make it ready to be shown."""
     axis, design, size = HEADLINE
     return View(
-        opening=(opening(result), "ns; one CPU, no contention; passes free nothing"),
+        opening=(opening(result), sampled(result.processes), "ns; one CPU, no contention; passes free nothing"),
         tables=[*map(_axis, result.axes.values()), _each(result)],
         closing=CLOSING,
         figures=_figures(result),

@@ -85,6 +85,13 @@ def opening(result: BenchResult) -> str:
     return f"shmreclaim {result.version}: {command}; {heading.machine_line(result.machine)}"
 
 
+def sampled(processes: int) -> str:
+    """Say what the figures are medians of, and so what their intervals know."""
+    if processes == 1:
+        return "quick: in one process; what differs from process to process is in no interval"
+    return f"medians of {processes} processes, one after the other; ± is how far the 95 % confidence interval reaches"
+
+
 def not_installed(result: BenchResult) -> list[str]:
     """Name the peers that were left out, and say how to have them."""
     if not result.not_installed:

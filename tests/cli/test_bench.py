@@ -99,15 +99,17 @@ def test_ids_are_measured_into_a_file_and_a_table_of_values(tmp_path: Path) -> N
     ("bench", "line"),
     [
         ("ids", "compiling"),
-        ("ids", "filling"),
-        ("ids", "measuring"),
-        ("reclaim", "set bits: booting"),
-        ("reclaim", "set bits: measuring"),
+        ("ids", "measuring in process"),
+        ("ids --quick", "filling"),
+        ("ids --quick", "measuring"),
+        ("reclaim", "measuring in process"),
+        ("reclaim --quick", "set bits: booting"),
+        ("reclaim --quick", "set bits: measuring"),
     ],
 )
 def test_a_signal_ends_a_bench_at_once(bench: str, line: str, number: int) -> None:
     """While it compiles, boots or measures: no traceback, no process, no segment."""
-    with Command("bench", bench) as command:
+    with Command("bench", *bench.split()) as command:
         command.await_line(line)
         send(command, number, to_group=True)
         code, out, err = command.end()

@@ -36,6 +36,7 @@ def ids() -> IdsResult:
     return IdsResult(
         **ABOUT,
         parameters={"quick": True},
+        processes=1,
         not_installed=["sortedcontainers"],
         kinds={"idr": "the algorithm", "dict": "what Python has"},
         ids={
@@ -59,6 +60,7 @@ def reclaim() -> ReclaimResult:
     return ReclaimResult(
         **ABOUT,
         parameters={"quick": False},
+        processes=9,
         axes={"set bits": Axis(title="a pass, by set bits", unit="bit", designs=designs)},
         each={"set a bit": {"no_map": cost(2), "v6_7": cost(24)}},
     )

@@ -29,9 +29,10 @@ def about(parameters: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def compile_within(modules: tuple[str, ...], progress: Progress) -> None:
+def compile_within(modules: tuple[str, ...], progress: Progress | None = None) -> None:
     """Compile, or load, the out-of-line functions of modules whose names begin so: from here on that takes no time."""
     functions = out_of_line_functions(*modules)
     for k, resolve in enumerate(functions, start=1):
-        progress.compiling(k, len(functions))
+        if progress is not None:
+            progress.compiling(k, len(functions))
         resolve()

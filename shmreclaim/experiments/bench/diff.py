@@ -4,8 +4,8 @@ The interval of a ratio is made from the intervals of both figures, each side by
 as far below the ratio as the root of the sum of squares of how far the new figure may be below its median and the old
 one above (Donner and Zou's method of variance estimates recovery). Where it contains 1, no change is told apart.
 
-It knows what one run shows of itself. What differs from run to run, where memory lies, how warm the machine is, is in
-neither interval: two runs of the same version show how much that is.
+It knows what the processes of a run show. What changes from run to run, how busy or how warm the machine is, is in
+neither interval: two runs of the same version show how much that is. Of `--quick` runs it knows one process each.
 """
 
 import math

@@ -5,20 +5,27 @@ many; reading the clock, once for each half, is taken off.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from importlib import metadata
 from typing import Any, Protocol
 
 from shmreclaim.bench_result import Cost, IdsResult
 from shmreclaim.experiments.bench import Progress, about, compile_within, ids_compiled, ids_python
-from shmreclaim.experiments.bench.turns import Figure, turns
+from shmreclaim.experiments.bench.processes import PROCESSES, Tell, measure
+from shmreclaim.experiments.bench.turns import turns
 
 LIVE = (10, 1_000, 100_000)
 OPERATIONS = 5_000
 """Of each kind in a sample."""
 BATCH = 1_000
 """At most: half of the ids where that is less."""
-REPEATS, QUICK_REPEATS = 51, 11
+REPEATS = 11
+"""Samples in each process."""
+COMPILED = ("shmreclaim.lib.", "shmreclaim.sync.", "shmreclaim.machine.")
+"""Whose functions the loops call."""
+
+Key = tuple[str, str, int]
+"""Kind, operation, and ids in use."""
 
 
 ABOUT = {
@@ -47,24 +54,19 @@ class Subject(Protocol):
 def bench_ids(*, quick: bool, progress: Progress) -> IdsResult:
     """Measure all kinds at all sizes, in turns."""
     said = about({"quick": quick})
-    compile_within(("shmreclaim.lib.", "shmreclaim.sync.", "shmreclaim.machine."), progress)
-    with ExitStack() as stack:
-        subjects: dict[tuple[str, int], Subject] = {}
-        missing: dict[str, str] = {}
-        for name, kind, make in _kinds():
-            progress.doing("filling", len(subjects) // len(LIVE) + 1, len(ABOUT))
-            try:
-                subjects |= {(name, live): stack.enter_context(closing(make(kind, live))) for live in LIVE}
-            except ImportError:
-                missing[name] = kind.package
-        figures = _take_turns(subjects, quick, progress)
-    packages = {kind.package for kind in ids_python.KINDS.values() if kind.package}
+    compile_within(COMPILED, progress)
+    figures = measure(sample, quick=quick, tell=progress.doing)
+    ids: dict[str, dict[str, dict[int, Cost]]] = {}
+    for (name, what, live), figure in figures.items():
+        ids.setdefault(name, {}).setdefault(what, {})[live] = Cost(**figure.named("ns"))
+    packages = {name: kind.package for name, kind in ids_python.KINDS.items() if kind.package}
     return IdsResult(
         **said,
-        peers={name: metadata.version(name) for name in packages - set(missing.values())},
-        not_installed=sorted(missing.values()),
-        kinds={name: what for name, what in ABOUT.items() if name not in missing},
-        ids=figures,
+        processes=1 if quick else PROCESSES,
+        peers={package: metadata.version(package) for name, package in packages.items() if name in ids},
+        not_installed=[package for name, package in packages.items() if name not in ids],
+        kinds={name: what for name, what in ABOUT.items() if name in ids},
+        ids=ids,
     )
 
 
@@ -74,22 +76,22 @@ def _kinds() -> Iterator[tuple[str, Any, Any]]:
     yield from ((name, kind, ids_python.PythonIds) for name, kind in ids_python.KINDS.items())
 
 
-def _take_turns(
-    subjects: dict[tuple[str, int], Subject], quick: bool, progress: Progress
-) -> dict[str, dict[str, dict[int, Cost]]]:
-    """Sample in turns; costs by kind, operation and ids in use."""
-    repeats = QUICK_REPEATS if quick else REPEATS
-    samples: dict[tuple[str, str, int], list[float]] = {}
-    for done, ((name, live), counts) in enumerate(turns(subjects, repeats)):
-        progress.doing("measuring", done + 1, len(subjects) * (repeats + 1))
-        for what, ns in _sample(subjects[name, live], live).items():
-            if counts:
-                samples.setdefault((name, what, live), []).append(ns)
-    figures: dict[str, dict[str, dict[int, Cost]]] = {}
-    for (name, what, live), values in samples.items():
-        cost = Cost(**Figure.of(values).named("ns"))
-        figures.setdefault(name, {}).setdefault(what, {})[live] = cost
-    return figures
+def sample(tell: Tell) -> dict[Key, list[float]]:
+    """Let all subjects take turns in this process; those whose package is not installed are left out."""
+    compile_within(COMPILED)
+    with ExitStack() as stack:
+        subjects: dict[tuple[str, int], Subject] = {}
+        for k, (name, kind, make) in enumerate(_kinds()):
+            tell("filling", k + 1, len(ABOUT))
+            with suppress(ImportError):
+                subjects |= {(name, live): stack.enter_context(closing(make(kind, live))) for live in LIVE}
+        samples: dict[Key, list[float]] = {}
+        for done, ((name, live), counts) in enumerate(turns(subjects, REPEATS)):
+            tell("measuring", done + 1, len(subjects) * (REPEATS + 1))
+            for what, ns in _sample(subjects[name, live], live).items():
+                if counts:
+                    samples.setdefault((name, what, live), []).append(ns)
+        return samples
 
 
 def _sample(subject: Subject, live: int) -> dict[str, float]:

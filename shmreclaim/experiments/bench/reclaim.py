@@ -23,7 +23,8 @@ from shmreclaim.executions.collect import event
 from shmreclaim.experiments.bench import Progress, about
 from shmreclaim.experiments.bench import reclaim_loops as loops
 from shmreclaim.experiments.bench.emulated import Emulated
-from shmreclaim.experiments.bench.turns import Figure, fit, settled, take_turns
+from shmreclaim.experiments.bench.processes import PROCESSES, Tell, measure
+from shmreclaim.experiments.bench.turns import Figure, fit, sample_in_turns, settled
 from shmreclaim.kernel import OP
 from shmreclaim.machine.compile import link
 from shmreclaim.machine.layout import HEADER
@@ -40,7 +41,8 @@ FEW_BITS = 8
 FREED_LISTS, FREED_ON_EACH = 64, 64
 SAMPLE_NS = 500_000.0
 """Short beside what a scheduler gives at a time: most samples are not interrupted, and the median is one of those."""
-REPEATS, QUICK_REPEATS = 51, 11
+REPEATS = 11
+"""Samples in each process."""
 
 BITS_MEMCGS = {bits: handle for handle, bits in enumerate(SET_BITS, start=1)}
 """Handle of the memcg that has so many bits set."""
@@ -49,7 +51,7 @@ FEW_BITS_MEMCG, CACHE_MEMCG = 1, 2
 
 Key = tuple[str, str, int]
 """What is measured, the design, and the size."""
-Samples = dict[Key, Callable[[], float]]
+Subjects = dict[Key, Callable[[], float]]
 
 AXES = {
     "set bits": (f"a pass, by set bits, {MOST:,} shrinkers registered", "bit"),
@@ -73,12 +75,10 @@ def bench_reclaim(*, quick: bool, progress: Progress) -> ReclaimResult:
     """Measure every part; raises ModelViolation if an invariant broke, for then no figure means anything."""
     said = about({"quick": quick})
     native.prepare(progress.compiling)
-    link()
-    figures: dict[Key, Figure] = {}
-    for name, part in PARTS.items():
-        figures |= _measure(name, part, QUICK_REPEATS if quick else REPEATS, progress)
+    figures = measure(sample, quick=quick, tell=progress.doing)
     return ReclaimResult(
         **said,
+        processes=1 if quick else PROCESSES,
         axes={what: _axis(what, figures) for what in AXES},
         each={
             what: {design: Cost(**figures[what, design, MOST].named("ns")) for design in NAMES} for what in (FREE, SET)
@@ -103,6 +103,15 @@ def _axis(what: str, figures: dict[Key, Figure]) -> Axis:
     return Axis(title=title, unit=unit, designs=designs)
 
 
+def sample(tell: Tell) -> dict[Key, list[float]]:
+    """Sample all parts, one after the other, in this process."""
+    link()
+    samples: dict[Key, list[float]] = {}
+    for name, part in PARTS.items():
+        samples |= _sample(name, part, tell)
+    return samples
+
+
 # --- parts: kernels that take turns ------------------------------------------------------------------
 
 
@@ -110,39 +119,39 @@ class Part(NamedTuple):
     """What is measured at once: on kernels of these sizes, of memcgs and mounts; and the subjects on each."""
 
     kernels: tuple[tuple[int, int], ...]
-    subjects: Callable[[Emulated, int, int], Samples]
+    subjects: Callable[[Emulated, int, int], Subjects]
 
 
-def _measure(name: str, part: Part, repeats: int, progress: Progress) -> dict[Key, Figure]:
+def _sample(name: str, part: Part, tell: Tell) -> dict[Key, list[float]]:
     """Boot a kernel for each design and size, let all take turns, and see that nothing broke."""
     with ExitStack() as stack:
         kernels: list[Emulated] = []
-        samples: Samples = {}
+        subjects: Subjects = {}
         for design in NAMES:
             for memcgs, mounts in part.kernels:
-                progress.doing(f"{name}: booting", len(kernels) + 1, len(NAMES) * len(part.kernels))
+                tell(f"{name}: booting", len(kernels) + 1, len(NAMES) * len(part.kernels))
                 booted = stack.enter_context(Emulated(design, memcgs=memcgs, mounts=mounts))
                 booted.arena.memory[booted.arena.memory[HEADER.kernel] + MM.arithmetic] = Arithmetic.V4_16
                 kernels.append(booted)
-                samples |= part.subjects(booted, memcgs, mounts)
-        figures = take_turns(samples, repeats, partial(progress.doing, f"{name}: measuring"))
+                subjects |= part.subjects(booted, memcgs, mounts)
+        samples = sample_in_turns(subjects, REPEATS, partial(tell, f"{name}: measuring"))
         for booted in kernels:
             booted.check()
-    return figures
-
-
-def _by_bits(booted: Emulated, _memcgs: int, mounts: int) -> Samples:
-    """Passes over more and more set bits, setting bits, and freeing, with all shrinkers registered."""
-    samples: Samples = {}
-    for bits, handle in BITS_MEMCGS.items():
-        put_objects(booted, handle, mounts, bits, 1)
-        samples["set bits", booted.design, bits] = _timed(booted, loops.pass_loop, booted.memcg(handle))
-    samples[SET, booted.design, mounts] = _timed(booted, loops.set_bit_loop, booted.memcg(SETTING_MEMCG), mounts)
-    samples[FREE, booted.design, mounts] = partial(free_all, booted, mounts)
     return samples
 
 
-def _by_shrinkers(booted: Emulated, _memcgs: int, mounts: int) -> Samples:
+def _by_bits(booted: Emulated, _memcgs: int, mounts: int) -> Subjects:
+    """Passes over more and more set bits, setting bits, and freeing, with all shrinkers registered."""
+    subjects: Subjects = {}
+    for bits, handle in BITS_MEMCGS.items():
+        put_objects(booted, handle, mounts, bits, 1)
+        subjects["set bits", booted.design, bits] = _timed(booted, loops.pass_loop, booted.memcg(handle))
+    subjects[SET, booted.design, mounts] = _timed(booted, loops.set_bit_loop, booted.memcg(SETTING_MEMCG), mounts)
+    subjects[FREE, booted.design, mounts] = partial(free_all, booted, mounts)
+    return subjects
+
+
+def _by_shrinkers(booted: Emulated, _memcgs: int, mounts: int) -> Subjects:
     """A pass over a few set bits, and direct reclaim, among so many registered shrinkers."""
     put_objects(booted, FEW_BITS_MEMCG, mounts, FEW_BITS, 1)
     few, cache, root = booted.memcg(FEW_BITS_MEMCG), booted.memcg(CACHE_MEMCG), booted.memcg(0)
@@ -153,7 +162,7 @@ def _by_shrinkers(booted: Emulated, _memcgs: int, mounts: int) -> Samples:
     }
 
 
-def _by_memcgs(booted: Emulated, memcgs: int, mounts: int) -> Samples:
+def _by_memcgs(booted: Emulated, memcgs: int, mounts: int) -> Subjects:
     """A pass over one memcg among so many, and over all of them."""
     for handle in range(1, memcgs + 1):
         put_objects(booted, handle, mounts, FEW_BITS, 1)

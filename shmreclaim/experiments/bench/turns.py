@@ -78,6 +78,15 @@ def take_turns(
     repeats: int,
     tell: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[Key, Figure]:
+    """Sample every subject `repeats` times, in turns; a figure of each."""
+    return {key: Figure.of(values) for key, values in sample_in_turns(subjects, repeats, tell).items()}
+
+
+def sample_in_turns(
+    subjects: Mapping[Key, Callable[[], float]],
+    repeats: int,
+    tell: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[Key, list[float]]:
     """Sample every subject `repeats` times, in turns, and `tell` before each sample how far that is."""
     samples: dict[Key, list[float]] = {key: [] for key in subjects}
     for done, (key, counts) in enumerate(turns(subjects, repeats), start=1):
@@ -85,7 +94,7 @@ def take_turns(
         sample = subjects[key]()
         if counts:
             samples[key].append(sample)
-    return {key: Figure.of(values) for key, values in samples.items()}
+    return samples
 
 
 def settled(sample: Callable[[int], float], least_ns: float) -> Callable[[], float]:
