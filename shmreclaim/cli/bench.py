@@ -38,12 +38,7 @@ Format = Annotated[
 Csv = Annotated[bool, Option("--csv", help="The same as --format csv.")]
 Markdown = Annotated[bool, Option("--markdown", help="The same as --format markdown.")]
 Quick = Annotated[
-    bool,
-    Option(
-        "--quick",
-        help="Measure in one process instead of nine: to see that it works, not to be quoted. What differs from "
-        "process to process, as much as half of a figure, is then in no interval.",
-    ),
+    bool, Option("--quick", help="Take a fraction of the samples: to see that it works, not to be quoted.")
 ]
 
 
@@ -51,8 +46,8 @@ Quick = Annotated[
 def choose(context: typer.Context) -> None:
     """Measure what locks, ids and reclaim cost beside their peers, and compare two such runs.
 
-    All that a bench compares takes turns, in several processes one after the other. Figures are medians; after ± stands
-    how far the farther end of the 95 % confidence interval is. Run it on a machine that does nothing else.
+    All that a bench compares takes turns. Figures are medians; after ± stands how far the farther end of the 95 %
+    confidence interval is. Run it on a machine that does nothing else.
 
     Start with: shmreclaim bench ids --quick
     """
@@ -73,8 +68,11 @@ def ids(
 
     The kernel's idr and ida, in compiled loops and in shared memory, stand beside what a Python program would write: a
     dict of objects with a heap of the ids that were freed, under a threading.Lock or a multiprocessing.Lock, and with
-    sortedcontainers' SortedList in place of the heap. All give the smallest free id. One process, no contention;
-    nanoseconds an operation. `--format simple` prints those of idr's alloc with 100,000 in use.
+    sortedcontainers' SortedList in place of the heap. All give the smallest free id. No contention; nanoseconds
+    an operation. `--format simple` prints those of idr's alloc with 100,000 in use.
+
+    All take turns in nine processes, one after the other (--quick: in one), because a loop may take twice as long in a
+    process whose memory lies badly.
 
     Exit codes: 0 ok, 1 usage or environment, 3 inconclusive (a process was killed), 5 a fault of shmreclaim.
 
@@ -106,6 +104,8 @@ def reclaim(
     test: with a map a pass over a memcg is linear in the bits that are set for it, and flat in everything else. Beside
     it direct reclaim of page cache, freeing an object, and setting a bit. One CPU, no contention, kernels booted in
     this process, compiled loops; nanoseconds. `--format simple` prints those of a pass over 64 set bits under v6_7.
+
+    All take turns in nine processes, one after the other (--quick: in one).
 
     Exit codes: 0 ok, 1 usage or environment, 2 an invariant broke, 3 inconclusive (a process was killed), 5 a fault of
     shmreclaim.
