@@ -248,7 +248,7 @@ def run_once(workload: Workload, design: str, seconds: float) -> dict[str, float
         100 * failed / (registered.count + failed),
         100 * lock.contentions / lock.acquisitions,
         record.reclaim.passes / record.wall_s,
-        100 * record.reclaim.trylock_failed / record.reclaim.passes,
+        100 * record.reclaim.trylock_failed / max(record.reclaim.passes, 1),  # none where the CPU got no core
     )
     return dict(zip(RUN_FIGURES, map(float, figures), strict=True))
 
