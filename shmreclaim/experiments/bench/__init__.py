@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from shmreclaim import __version__
 from shmreclaim.experiments.compare import describe_machine
 from shmreclaim.machine.compile import out_of_line_functions
+from shmreclaim.workers.lifeline import held_signals
 
 
 class Progress(Protocol):
@@ -30,9 +31,14 @@ def about(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compile_within(modules: tuple[str, ...], progress: Progress | None = None) -> None:
-    """Compile, or load, the out-of-line functions of modules whose names begin so: from here on that takes no time."""
+    """Compile, or load, the out-of-line functions of modules whose names begin so: from here on that takes no time.
+
+    A signal waits for the end of one: the compiler may swallow an exception out of a handler.
+    """
     functions = out_of_line_functions(*modules)
-    for k, resolve in enumerate(functions, start=1):
-        if progress is not None:
-            progress.compiling(k, len(functions))
-        resolve()
+    with held_signals() as take_signals:
+        for k, resolve in enumerate(functions, start=1):
+            if progress is not None:
+                progress.compiling(k, len(functions))
+            resolve()
+            take_signals()

@@ -28,13 +28,24 @@ PROCESSES = 9
 def measure(sampler: Callable[[Tell], dict[Key, list[float]]], *, quick: bool, tell: Tell) -> dict[Key, Figure]:
     """Make figures of what `sampler`, a function of a module, gives in PROCESSES fresh ones; if quick, in this one."""
     if quick:
-        return {key: Figure.of(samples) for key, samples in sampler(tell).items()}
+        return {key: Figure.of(samples) for key, samples in _here(sampler, tell).items()}
     medians: dict[Key, list[float]] = {}
     for k in range(PROCESSES):
         tell("measuring in process", k + 1, PROCESSES)
         for key, samples in _in_a_process(sampler).items():
             medians.setdefault(key, []).append(median(samples))
     return {key: Figure.of(samples) for key, samples in medians.items()}
+
+
+def _here(sampler: Callable[[Tell], dict[Key, list[float]]], tell: Tell) -> dict[Key, list[float]]:
+    """Sample in this process; a signal waits until something is told: loops are compiled when they are first called."""
+    with held_signals() as take_signals:
+
+        def take_and_tell(what: str, done: int, total: int) -> None:
+            take_signals()
+            tell(what, done, total)
+
+        return sampler(take_and_tell)
 
 
 def _in_a_process(sampler: Callable[[Tell], dict[Key, list[float]]]) -> dict[Key, list[float]]:

@@ -71,3 +71,27 @@ def test_a_process_that_somebody_killed_is_no_verdict() -> None:
     """By which signal is said."""
     with pytest.raises(Inconclusive, match="was killed by SIGKILL"):
         measure(killed, quick=False, tell=quiet)
+
+
+def test_a_signal_waits_for_the_end_of_what_is_done() -> None:
+    """Of what is compiled, say: there a library may swallow the exception. The next thing is not begun."""
+    done: list[str] = []
+
+    def interrupted(tell: Tell) -> dict[str, list[float]]:
+        tell("first", 1, 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append("first")
+        tell("second", 2, 2)
+        done.append("second")
+        return {}
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(SystemExit):
+            measure(interrupted, quick=True, tell=quiet)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert done == ["first"]
