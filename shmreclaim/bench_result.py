@@ -49,6 +49,16 @@ class BenchResult(Record, frozen=True, kw_only=True):
     """Packages that would have been measured as well."""
 
 
+class Verdict(Record, frozen=True, kw_only=True):
+    """What became of a --threshold, for one of those it is about."""
+
+    threshold: str
+    subject: str
+    found: float | None
+    """None: it could not be had, and so did not pass."""
+    passed: bool
+
+
 class Cost(Record, frozen=True, kw_only=True):
     """Nanoseconds for each of something."""
 

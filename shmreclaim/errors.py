@@ -48,6 +48,12 @@ class Inconclusive(ShmreclaimError):
     exit_code = 3
 
 
+class ThresholdFailed(ShmreclaimError):
+    """A figure was not as a --threshold wants it (exit code 4)."""
+
+    exit_code = 4
+
+
 class InternalError(ShmreclaimError):
     """Something that cannot happen did: a fault of this package (exit code 5)."""
 

@@ -1,7 +1,8 @@
 """The command line: parsing only, and the one place where an exception becomes a message and an exit code.
 
-Exit codes: 0 ok, 1 usage or environment, 2 an invariant broke, 3 inconclusive, 5 our own fault; 129, 130 and 143
-after SIGHUP, Ctrl-C and SIGTERM. Nothing heavy is imported before a command runs: `--help` answers at once.
+Exit codes: 0 ok, 1 usage or environment, 2 an invariant broke, 3 inconclusive, 4 a threshold failed, 5 our own fault;
+129, 130 and 143 after SIGHUP, Ctrl-C and SIGTERM. Nothing heavy is imported before a command runs: `--help` answers at
+once.
 """
 
 import errno

@@ -8,6 +8,7 @@ import typer
 from shmreclaim import __version__
 from shmreclaim.cli import output
 from shmreclaim.cli.bench import bench
+from shmreclaim.cli.bench_locks import locks
 from shmreclaim.cli.catalogue import designs, scenarios
 from shmreclaim.cli.claims import claims
 from shmreclaim.cli.compare import compare
@@ -73,4 +74,5 @@ app.command(context_settings=COMMAND)(designs)
 app.command(context_settings=COMMAND)(scenarios)
 app.command(context_settings=COMMAND, short_help="Record a real kernel's reclaim; takes root.")(record)
 app.command(context_settings=COMMAND, short_help="Check a real trace against do_shrink_slab's formulas.")(conform)
+bench.command(context_settings=COMMAND, short_help="What a lock costs and is worth: ours beside every peer.")(locks)
 app.add_typer(bench, name="bench", short_help="Measure what locks, ids and reclaim cost beside their peers.")

@@ -1,0 +1,143 @@
+"""From the samples of all rounds to the figures of a lock; figures by name, for thresholds; ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shmreclaim.experiments.bench.locks.play import ModeSample
+from shmreclaim.experiments.bench.turns import Figure
+from shmreclaim.lock_figures import LockFigures, ModeFigures, Ratio, WaitTimes
+from shmreclaim.result import Histogram
+
+PERCENTILES = {"p50": 50.0, "p99": 99.0, "p99_9": 99.9}
+
+
+def fold(rounds: Sequence[ModeSample]) -> ModeFigures:
+    """Sum up what the rounds found of a mode."""
+    pairs = [sample.ops_per_s_of_2 for sample in rounds if sample.ops_per_s_of_2 is not None]
+    handoffs = [p50 for sample in rounds if (p50 := sample.handoffs.percentile(50)) is not None]
+    return ModeFigures(
+        **Figure.of([sample.uncontended_ns for sample in rounds]).named("uncontended_ns"),
+        **Figure.of([sample.ops_per_s for sample in rounds]).named("ops_per_s"),
+        **_named("ops_per_s_of_2", pairs),
+        **Figure.of([sample.jain for sample in rounds]).named("jain"),
+        wait_ns=_waits([sample.waits for sample in rounds]),
+        longest_bypass=max(sample.bypass for sample in rounds),
+        **_named("handoff_ns", handoffs),
+        unserved=sum(sample.unserved for sample in rounds),
+    )
+
+
+def _named(name: str, samples: Sequence[float]) -> dict[str, Any]:
+    return Figure.of(samples).named(name) if samples else {name: None, f"{name}_ci": None}
+
+
+def _waits(rounds: Sequence[Histogram]) -> WaitTimes | None:
+    found = [each for each in rounds if each.count]
+    if not found:
+        return None
+    values: dict[str, Any] = {}
+    for name, p in PERCENTILES.items():
+        values |= Figure.of([each.percentile(p) or 0 for each in found]).named(name)
+    return WaitTimes(**values, max=max(each.max for each in found), samples=sum(each.count for each in found))
+
+
+# --- by name, for thresholds ---------------------------------------------------------------------------
+
+TIMES = ("p50", "p99", "p99.9", "max")
+OF_A_MODE = {
+    **dict.fromkeys(TIMES, "time"),
+    "uncontended": "time",
+    "handoff": "time",
+    **dict.fromkeys(("ops_per_s", "jain", "bypass", "survives"), "number"),
+}
+
+
+def kinds(modes: Sequence[str]) -> dict[str, str]:
+    """The figures of a lock with such modes, each a `time` or a `number`."""
+    found = {f"{mode}.{name}": kind for mode in modes for name, kind in OF_A_MODE.items()}
+    if "exclusive" in modes:
+        found["exclusive.ops_per_s_of_2"] = "number"
+    if "write" in modes:
+        found["write.starved"] = "number"
+        found |= {f"stream.{name}": "time" for name in TIMES}
+    return found
+
+
+def by_name(lock: LockFigures) -> dict[str, float | None]:
+    """Those figures."""
+    found: dict[str, float | None] = {}
+    for mode, figures in lock.modes.items():
+        found |= {f"{mode}.{name}": value for name, value in _of_mode(figures).items()}
+        survived = None if lock.survives_kill is None else getattr(lock.survives_kill, _holder(mode))
+        found[f"{mode}.survives"] = None if survived is None else float(survived)
+    found["write.starved"] = None if lock.writer_starved is None else float(lock.writer_starved)
+    if lock.stream is not None:
+        found |= {f"stream.{name}": getattr(lock.stream, name.replace(".", "_")) for name in TIMES}
+    return found
+
+
+def _holder(mode: str) -> str:
+    return "reader" if mode == "read" else "writer"
+
+
+def _of_mode(figures: ModeFigures) -> dict[str, float | None]:
+    waits = {name: getattr(figures.wait_ns, name.replace(".", "_"), None) for name in TIMES}
+    return {
+        **waits,
+        "uncontended": figures.uncontended_ns,
+        "handoff": figures.handoff_ns,
+        "ops_per_s": figures.ops_per_s,
+        "ops_per_s_of_2": figures.ops_per_s_of_2,
+        "jain": figures.jain,
+        "bypass": figures.longest_bypass,
+    }
+
+
+# --- ratios ------------------------------------------------------------------------------------------------
+
+MUTEX, RWLOCK = "shmreclaim.Mutex (compiled)", "shmreclaim.RwLock (compiled)"
+FROM_PYTHON = "shmreclaim.Mutex", "shmreclaim.RwLock"
+MULTI = "multiprocessing.Lock"
+WANTED: tuple[tuple[str, tuple[str, str], tuple[str, str], str, float], ...] = (
+    ("uncontended", (RWLOCK, "read.uncontended"), ("glibc rwlock", "read.uncontended"), "<=", 0.7),
+    ("uncontended", (MUTEX, "exclusive.uncontended"), ("glibc robust mutex", "exclusive.uncontended"), "<=", 0.7),
+    ("uncontended", (FROM_PYTHON[1], "read.uncontended"), (MULTI, "exclusive.uncontended"), "<=", 1.3),
+    ("uncontended", (FROM_PYTHON[0], "exclusive.uncontended"), (MULTI, "exclusive.uncontended"), "<=", 1.3),
+    ("ops/s of 2", (MUTEX, "exclusive.ops_per_s_of_2"), (MULTI, "exclusive.ops_per_s_of_2"), ">=", 10),
+    ("ops/s of all", (MUTEX, "exclusive.ops_per_s"), (MULTI, "exclusive.ops_per_s"), ">=", 10),
+    ("uncontended", ("prwlock.RWLock", "read.uncontended"), (FROM_PYTHON[1], "read.uncontended"), ">=", 5),
+    (
+        "uncontended",
+        ("fasteners.InterProcessReaderWriterLock", "read.uncontended"),
+        (FROM_PYTHON[1], "read.uncontended"),
+        ">=",
+        100,
+    ),
+    ("uncontended", ("filelock.ReadWriteLock", "read.uncontended"), (FROM_PYTHON[1], "read.uncontended"), ">=", 100),
+)
+"""What the design of the locks asks for: what, of which lock and figure, to which, and how much of it."""
+STREAM_WITHIN_MS = 10.0
+
+
+def ratios(locks: Mapping[str, LockFigures]) -> list[Ratio]:
+    """Those of the ratios for which everything was measured."""
+    figures = {name: by_name(lock) for name, lock in locks.items()}
+    found = []
+    for what, one, other, sign, wanted in WANTED:
+        above, below = (figures.get(name, {}).get(figure) for name, figure in (one, other))
+        if above and below:
+            told = f"{what}: {_told(*one)} / {_told(*other)}"
+            found.append(Ratio(what=told, found=above / below, sign=sign, wanted=wanted))
+    waited = figures.get(RWLOCK, {}).get("stream.p99.9")
+    if waited is not None:
+        told = f"a writer's p99.9 beside endless readers, ms: {_told(RWLOCK, 'exclusive')}"
+        found.append(Ratio(what=told, found=waited / 1e6, sign="<=", wanted=STREAM_WITHIN_MS))
+    return found
+
+
+def _told(lock: str, figure: str) -> str:
+    mode = figure.partition(".")[0]
+    name = lock.removeprefix("shmreclaim.")
+    return name if mode == "exclusive" else f"{name} {mode}"

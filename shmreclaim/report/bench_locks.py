@@ -1,0 +1,218 @@
+"""The report of `bench locks`: compiled loops and Python apart, our own locks first in each; then who survives what.
+
+A lock with readers and writers has a line of its own and one for each; what has no figure is a dash.
+"""
+
+from collections.abc import Callable, Sequence
+
+from shmreclaim.bench_result import Interval, Verdict
+from shmreclaim.lock_figures import LockFigures, LocksResult, ModeFigures, Ratio
+from shmreclaim.report import units
+from shmreclaim.report.rows import Rows, View, not_installed, opening
+
+HEADLINE = "shmreclaim.Mutex (compiled)"
+CALLED = {"compiled": "compiled loops", "python": "from Python"}
+COST = ("uncontended", "ops/s", "Jain", "bypass", "hand-off")
+WAITS = ("p50", "p99", "p99.9", "max")
+DEATHS = ("killed reader", "killed writer", "stream p50", "p99.9", "max")
+LEGEND = (
+    "uncontended: a pair of acquire and release that nobody else wants",
+    "ops/s: of all processes that take it so, while all contend; after ± how far the 95 % interval reaches",
+    "bypass: grants, at most, to others that asked later, during one wait",
+    "hand-off: from a release to the grant of one who slept",
+    "killed: whether a fresh process got the lock within 2 s of its holder's SIGKILL, and how soon",
+    "stream: how long a writer waits beside 3 readers that hold the lock for 2 ms each and take it again at once",
+)
+Cells = Callable[[ModeFigures], Sequence[str]]
+
+
+def view(result: LocksResult) -> View:
+    """Make it ready to be shown."""
+    return View(
+        opening=(opening(result), *_notes(result)),
+        tables=[*_tables(result), _deaths(result)],
+        closing=[*LEGEND, *_refused(result), *not_installed(result), *_ratios(result), *_verdicts(result)],
+        figures=_figures(result),
+        headline=_headline(result),
+    )
+
+
+def _headline(result: LocksResult) -> float:
+    """Operations a second of our mutex, compiled; nan where it was refused."""
+    lock = result.locks.get(HEADLINE)
+    return lock.exclusive.ops_per_s if lock is not None and lock.exclusive is not None else float("nan")
+
+
+def _notes(result: LocksResult) -> list[str]:
+    readers, writers = units.plural(result.readers, "reader"), units.plural(result.writers, "writer")
+    who = f"{units.plural(result.processes, 'process')[:-1]}es contend: {readers} and {writers}, or all exclusively"
+    notes = [f"note: {who}; {result.loop} loop where waits are measured"]
+    if result.processes > result.machine.cores:
+        notes[0] += f"; on {units.plural(result.machine.cores, 'core')} the scheduler is measured too"
+    if result.loop != "closed":
+        notes.append("note: waits count from the planned arrival, the waking up for it included")
+    return notes
+
+
+def _tables(result: LocksResult) -> list[Rows]:
+    tables = []
+    for called, title in CALLED.items():
+        locks = {name: lock for name, lock in result.locks.items() if lock.called == called}
+        if locks:
+            tables.append(Rows(title, ("lock", *COST), _body(locks, _cost)))
+            tables.append(Rows(f"{title}: wait for it", ("lock", *WAITS), _body(locks, _waits)))
+    return tables
+
+
+def _body(locks: dict[str, LockFigures], cells: Cells) -> list[Sequence[object]]:
+    body: list[Sequence[object]] = []
+    for name, lock in locks.items():
+        if lock.exclusive is not None:
+            body.append((short(name), *cells(lock.exclusive)))
+        else:
+            body.append((short(name),))
+            body += [(f"  {mode}", *cells(figures)) for mode, figures in lock.modes.items()]
+    return body
+
+
+def short(name: str) -> str:
+    """The name below a title that says how it was called."""
+    return name.removesuffix(" (compiled)")
+
+
+def _cost(figures: ModeFigures) -> Sequence[str]:
+    return (
+        _duration(figures.uncontended_ns, figures.uncontended_ns_ci),
+        _rate(figures.ops_per_s, figures.ops_per_s_ci),
+        f"{figures.jain:.3f}",
+        units.count(figures.longest_bypass),
+        _duration(figures.handoff_ns, figures.handoff_ns_ci),
+    )
+
+
+def _waits(figures: ModeFigures) -> Sequence[str]:
+    found = figures.wait_ns
+    if found is None:
+        return (units.NONE,) * len(WAITS)
+    return [units.duration(ns) for ns in (found.p50, found.p99, found.p99_9, found.max)]
+
+
+def _duration(ns: float | None, interval: Interval | None) -> str:
+    if ns is None or interval is None:
+        return units.NONE
+    told = f"{ns:.1f} ns" if ns < 99.95 else units.duration(ns)
+    return told + units.spread(interval, ns)
+
+
+def _rate(per_s: float, interval: Interval) -> str:
+    return units.rate(per_s) + units.spread(interval, per_s)
+
+
+# --- what does not depend on how often ---------------------------------------------------------------------
+
+
+def _deaths(result: LocksResult) -> Rows:
+    return Rows("what it survives", ("lock", *DEATHS), [(name, *_fate(lock)) for name, lock in result.locks.items()])
+
+
+def _fate(lock: LockFigures) -> Sequence[str]:
+    survival, stream = lock.survives_kill, lock.stream
+    killed = (
+        (units.NONE, units.NONE)
+        if survival is None
+        else (_survived(survival.reader, survival.reader_ns), _survived(survival.writer, survival.writer_ns))
+    )
+    if stream is None:
+        return (*killed, units.NONE, units.NONE, units.NONE)
+    if lock.writer_starved:
+        return (*killed, "STARVED", units.NONE, f"over {units.duration(stream.max)}")
+    return (*killed, *(units.duration(ns) for ns in (stream.p50, stream.p99_9, stream.max)))
+
+
+def _survived(survived: bool | None, ns: int | None) -> str:
+    if survived is None:
+        return units.NONE
+    return f"yes, {units.duration(ns)}" if survived else "STUCK"
+
+
+# --- sentences ---------------------------------------------------------------------------------------------
+
+
+def _refused(result: LocksResult) -> list[str]:
+    return [
+        *(f"{name} is refused: exclusion broken: {what}" for name, what in result.broken.items()),
+        *(f"{name} is refused: {what}" for name, what in result.stuck.items()),
+    ]
+
+
+def _ratios(result: LocksResult) -> list[str]:
+    if not result.ratios:
+        return []
+    width = max(len(each.what) for each in result.ratios)
+    return ["", "ratios, and what the design asks for", *(_ratio(each, width) for each in result.ratios)]
+
+
+def _ratio(ratio: Ratio, width: int) -> str:
+    wanted = f"{ratio.sign} {ratio.wanted:g}"
+    return f"  {ratio.what:<{width}}  {units.ratio(ratio.found):>6}  {wanted:<7}{_how(ratio)}"
+
+
+def _how(ratio: Ratio) -> str:
+    """Say whether it is met, or by how much it is not."""
+    if ratio.met:
+        return "met"
+    worse = ratio.found / ratio.wanted if ratio.sign == "<=" else ratio.wanted / ratio.found
+    return f"MISSED, by a factor of {worse:.2f}"
+
+
+def _verdicts(result: LocksResult) -> list[str]:
+    told = ["", "thresholds"] if result.thresholds else []
+    for verdict in result.thresholds:
+        found = units.NONE if verdict.found is None else _found(verdict)
+        told.append(f"  {'passed' if verdict.passed else 'FAILED'}  {verdict.threshold}  {verdict.subject}: {found}")
+    return told
+
+
+def _found(verdict: Verdict) -> str:
+    value = verdict.found or 0.0
+    name = verdict.threshold.rpartition(":")[2]
+    timed = any(f".{time}" in name for time in (*WAITS, "uncontended", "handoff"))
+    return units.duration(value) if timed else f"{value:,.4g}"
+
+
+# --- for programs --------------------------------------------------------------------------------------------
+
+SAMPLED = ("uncontended_ns", "ops_per_s", "ops_per_s_of_2", "jain", "handoff_ns")
+PERCENTILES = ("p50", "p99", "p99_9")
+PLAIN = ("max_wait_ns", "longest_bypass", "unserved", "survives_kill", "writer_starved")
+
+
+def _figures(result: LocksResult) -> Rows:
+    sampled = [name for each in (*SAMPLED, *(f"wait_{p}_ns" for p in PERCENTILES)) for name in _with_ends(each)]
+    body = [
+        (name, lock.called, mode, *_plain(lock, mode, figures))
+        for name, lock in result.locks.items()
+        for mode, figures in lock.modes.items()
+    ]
+    return Rows("", ("lock", "called", "mode", *sampled, *PLAIN), body)
+
+
+def _with_ends(name: str) -> tuple[str, str, str]:
+    return name, f"{name}_low", f"{name}_high"
+
+
+def _plain(lock: LockFigures, mode: str, figures: ModeFigures) -> list[object]:
+    cells: list[object] = []
+    for holder, names in ((figures, SAMPLED), (figures.wait_ns, PERCENTILES)):
+        for name in names:
+            cells += [getattr(holder, name, None), *(getattr(holder, f"{name}_ci", None) or (None, None))]
+    killed = (
+        None if lock.survives_kill is None else getattr(lock.survives_kill, "reader" if mode == "read" else "writer")
+    )
+    longest = None if figures.wait_ns is None else figures.wait_ns.max
+    starved = lock.writer_starved if mode == "write" else None
+    return [*cells, longest, figures.longest_bypass, figures.unserved, _flag(killed), _flag(starved)]
+
+
+def _flag(value: bool | None) -> int | None:
+    return None if value is None else int(value)
