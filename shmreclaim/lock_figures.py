@@ -34,9 +34,9 @@ class ModeFigures(Record, frozen=True, kw_only=True):
     ops_per_s: float
     """Of all processes that take it so, while all of `processes` contend."""
     ops_per_s_ci: Interval
-    ops_per_s_of_2: float | None = None
+    pair_ops_per_s: float | None = None
     """Of two processes; only for exclusive locks."""
-    ops_per_s_of_2_ci: Interval | None = None
+    pair_ops_per_s_ci: Interval | None = None
     jain: float
     """Jain's index over the processes that take it so: 1 if all got the same."""
     jain_ci: Interval

@@ -182,7 +182,7 @@ def _found(verdict: Verdict) -> str:
 
 # --- for programs --------------------------------------------------------------------------------------------
 
-SAMPLED = ("uncontended_ns", "ops_per_s", "ops_per_s_of_2", "jain", "handoff_ns")
+SAMPLED = ("uncontended_ns", "ops_per_s", "pair_ops_per_s", "jain", "handoff_ns")
 PERCENTILES = ("p50", "p99", "p99_9")
 PLAIN = ("max_wait_ns", "longest_bypass", "unserved", "survives_kill", "writer_starved")
 

@@ -55,12 +55,12 @@ def bench_locks(options: LockOptions, progress: Progress, candidates: Sequence[C
     expect_subjects(thresholds, {each.name: tuple(kinds(each.modes)) for each in present})
     session = _Session(options, present, progress)
     opening = about(session.parameters())
-    _make_ready(progress)
+    make_ready(progress)
     locks = session.measure()
     return LocksResult(
         **opening,
         peers=versions(present),
-        not_installed=[each.name for each in chosen if not each.installed],
+        not_installed=list(dict.fromkeys(each.package for each in chosen if not each.installed)),
         processes=session.setting.processes,
         readers=session.setting.readers,
         writers=session.setting.writers,
@@ -182,7 +182,7 @@ def _use_locks_once() -> None:
         pass
 
 
-def _make_ready(progress: Progress) -> None:
+def make_ready(progress: Progress) -> None:
     """Compile what the cache lacks and load everything: the players are forked with it."""
     units: list[Callable[[], Any]] = [
         _use_locks_once,

@@ -15,12 +15,12 @@ PERCENTILES = {"p50": 50.0, "p99": 99.0, "p99_9": 99.9}
 
 def fold(rounds: Sequence[ModeSample]) -> ModeFigures:
     """Sum up what the rounds found of a mode."""
-    pairs = [sample.ops_per_s_of_2 for sample in rounds if sample.ops_per_s_of_2 is not None]
+    pairs = [sample.pair_ops_per_s for sample in rounds if sample.pair_ops_per_s is not None]
     handoffs = [p50 for sample in rounds if (p50 := sample.handoffs.percentile(50)) is not None]
     return ModeFigures(
         **Figure.of([sample.uncontended_ns for sample in rounds]).named("uncontended_ns"),
         **Figure.of([sample.ops_per_s for sample in rounds]).named("ops_per_s"),
-        **_named("ops_per_s_of_2", pairs),
+        **_named("pair_ops_per_s", pairs),
         **Figure.of([sample.jain for sample in rounds]).named("jain"),
         wait_ns=_waits([sample.waits for sample in rounds]),
         longest_bypass=max(sample.bypass for sample in rounds),
@@ -58,7 +58,7 @@ def kinds(modes: Sequence[str]) -> dict[str, str]:
     """The figures of a lock with such modes, each a `time` or a `number`."""
     found = {f"{mode}.{name}": kind for mode in modes for name, kind in OF_A_MODE.items()}
     if "exclusive" in modes:
-        found["exclusive.ops_per_s_of_2"] = "number"
+        found["exclusive.pair_ops_per_s"] = "number"
     if "write" in modes:
         found["write.starved"] = "number"
         found |= {f"stream.{name}": "time" for name in TIMES}
@@ -89,7 +89,7 @@ def _of_mode(figures: ModeFigures) -> dict[str, float | None]:
         "uncontended": figures.uncontended_ns,
         "handoff": figures.handoff_ns,
         "ops_per_s": figures.ops_per_s,
-        "ops_per_s_of_2": figures.ops_per_s_of_2,
+        "pair_ops_per_s": figures.pair_ops_per_s,
         "jain": figures.jain,
         "bypass": figures.longest_bypass,
     }
@@ -105,7 +105,7 @@ WANTED: tuple[tuple[str, tuple[str, str], tuple[str, str], str, float], ...] = (
     ("uncontended", (MUTEX, "exclusive.uncontended"), ("glibc robust mutex", "exclusive.uncontended"), "<=", 0.7),
     ("uncontended", (FROM_PYTHON[1], "read.uncontended"), (MULTI, "exclusive.uncontended"), "<=", 1.3),
     ("uncontended", (FROM_PYTHON[0], "exclusive.uncontended"), (MULTI, "exclusive.uncontended"), "<=", 1.3),
-    ("ops/s of 2", (MUTEX, "exclusive.ops_per_s_of_2"), (MULTI, "exclusive.ops_per_s_of_2"), ">=", 10),
+    ("ops/s of 2", (MUTEX, "exclusive.pair_ops_per_s"), (MULTI, "exclusive.pair_ops_per_s"), ">=", 10),
     ("ops/s of all", (MUTEX, "exclusive.ops_per_s"), (MULTI, "exclusive.ops_per_s"), ">=", 10),
     ("uncontended", ("prwlock.RWLock", "read.uncontended"), (FROM_PYTHON[1], "read.uncontended"), ">=", 5),
     (

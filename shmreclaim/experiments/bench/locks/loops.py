@@ -185,7 +185,7 @@ def compete(mem: Any, scene: int, me: int) -> int:
 
 @compiled
 def serve(mem: Any, scene: int, me: int, since: int) -> int:
-    """Take the lock, use it, give it up; count the wait from `since` on."""
+    """Take the lock, use it, give it up; count the wait from `since` on. When it got the lock."""
     cpu, kind = read_once(mem, me + PLAYER.slot), read_once(mem, me + PLAYER.kind)
     take(mem, cpu, scene + SCENE.lock, kind)
     waited = clock_ns() - since
@@ -193,17 +193,17 @@ def serve(mem: Any, scene: int, me: int, since: int) -> int:
     give(mem, cpu, scene + SCENE.lock, kind)
     histogram_add(mem, me + PLAYER.waits, waited)
     write_once(mem, me + PLAYER.broken, read_once(mem, me + PLAYER.broken) + broken)
-    return write_once(mem, me + PLAYER.ops, read_once(mem, me + PLAYER.ops) + 1)
+    write_once(mem, me + PLAYER.ops, read_once(mem, me + PLAYER.ops) + 1)
+    return since + waited
 
 
 @compiled_nogil
 def wait_closed(mem: Any, scene: int, me: int) -> int:
-    """Ask again once served: each wait from asking to having the lock."""
-    asked = clock_ns()
+    """Ask again once served: each wait from asking to having the lock. Once at least, however late the start."""
+    asked = serve(mem, scene, me, clock_ns())
     while asked < read_once(mem, me + PLAYER.end):
-        serve(mem, scene, me, asked)
         spend(read_once(mem, me + PLAYER.think))
-        asked = clock_ns()
+        asked = serve(mem, scene, me, clock_ns())
     return 0
 
 

@@ -25,8 +25,6 @@ from shmreclaim.experiments.bench.locks.troupe import Troupe
 from shmreclaim.machine.compile import entry_point
 from shmreclaim.result import Histogram, jain
 
-GRACE_S = 5.0
-"""How much longer than planned a play may take before it counts as stuck."""
 CHUNK_NS = 100_000
 HELD_ASLEEP_NS = 200_000
 """How long the lock is held where the order matters: the others have gone to sleep long before that is over."""
@@ -56,6 +54,9 @@ class Setting:
     seconds: float
     """Of each part but the first, which takes a quarter of that."""
     seed: int = 1
+    """Of the planned arrivals."""
+    grace: float = 5.0
+    """How many seconds longer than planned a play may take before it counts as stuck."""
 
     @property
     def processes(self) -> int:
@@ -80,7 +81,7 @@ class ModeSample(NamedTuple):
 
     uncontended_ns: float
     ops_per_s: float
-    ops_per_s_of_2: float | None
+    pair_ops_per_s: float | None
     jain: float
     waits: Histogram
     bypass: int
@@ -173,7 +174,7 @@ class Play:
         return ModeSample(
             uncontended_ns=parts[ALONE].get(number, "ns") / 1000,
             ops_per_s=sum(done) / span,
-            ops_per_s_of_2=pair / span if len(self.candidate.modes) == 1 else None,
+            pair_ops_per_s=pair / span if len(self.candidate.modes) == 1 else None,
             jain=jain(done),
             waits=_all(parts[WAIT], who, "waits"),
             bypass=self._bypass(mode),
@@ -250,7 +251,7 @@ def play(candidate: Candidate, setting: Setting, take_signals: Callable[[], None
     ):
         this = Play(candidate, setting, ground, Path(folder))
         with Troupe(setting.processes, this.perform, take_signals) as troupe:
-            left = troupe.wait_until(time.monotonic() + PARTS * setting.seconds + GRACE_S)
+            left = troupe.wait_until(time.monotonic() + PARTS * setting.seconds + setting.grace)
             if left:
                 raise StuckError(f"{len(left)} of {setting.processes} processes did not come to an end")
         return this.samples()

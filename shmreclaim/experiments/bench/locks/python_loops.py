@@ -67,13 +67,12 @@ class PythonPlayer:
         self.part.set(self.player, ops=ops)
 
     def wait_closed(self) -> None:
-        """Ask again once served."""
-        think, end, waits = self.get("think"), self.get("end"), []
-        asked = now()
-        while asked < end:
-            waits.append(self.serve(asked))
+        """Ask again once served. Once at least, however late the start."""
+        think, end = self.get("think"), self.get("end")
+        waits = [self.serve(now())]
+        while now() < end:
             spend(think)
-            asked = now()
+            waits.append(self.serve(now()))
         self.keep(waits)
 
     def wait_open(self) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from shmreclaim.experiments.bench.locks.candidates import Candidate
 from shmreclaim.experiments.bench.locks.ground import Ground
-from shmreclaim.experiments.bench.locks.play import GRACE_S, StuckError, act
+from shmreclaim.experiments.bench.locks.play import StuckError, act
 from shmreclaim.experiments.bench.locks.troupe import Troupe
 from shmreclaim.lock_figures import StreamFigures
 
+GRACE_S = 5.0
 READERS = 3
 WRITER = READERS
 HOLD_NS = 2_000_000

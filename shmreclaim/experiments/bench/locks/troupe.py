@@ -66,19 +66,15 @@ class Troupe:
         for player in self._players:
             player.join()
 
-    def kill_one(self, k: int) -> None:
-        """Kill one of them."""
-        self._players[k].kill()
-        self._players[k].join()
-
     def wait(self, seconds: float) -> list[int]:
         """Wait until one ends, or so long; gives which are left, and raises if one failed."""
         connection.wait([player.sentinel for player in self._players if player.exitcode is None], timeout=seconds)
         self._take_signals()
-        for player in self._players:
-            if player.exitcode not in (None, 0):
-                raise InternalError(f"a process of the bench ended with {player.exitcode}; its message is above")
-        return [k for k, player in enumerate(self._players) if player.exitcode is None]
+        codes = [player.exitcode for player in self._players]  # asked once: one may end between two questions
+        for code in codes:
+            if code not in (None, 0):
+                raise InternalError(f"a process of the bench ended with {code}; its message is above")
+        return [k for k, code in enumerate(codes) if code is None]
 
     def wait_until(self, deadline: float, done: Callable[[], bool] = lambda: False) -> list[int]:
         """Wait until all have ended, `done` says so, or time.monotonic() passes the deadline; gives which are left."""
