@@ -9,6 +9,8 @@ from shmreclaim.bench_result import BenchResult, Interval, Verdict
 from shmreclaim.result import Record
 
 MODES = ("exclusive", "read", "write")
+SUFFIX = {"exclusive": "", "read": "-R", "write": "-W"}
+"""Of a lock's name, by mode: as in /proc/lock_stat."""
 
 
 class WaitTimes(Record, frozen=True, kw_only=True):
@@ -124,7 +126,7 @@ class LocksResult(BenchResult, frozen=True, kw_only=True):
     locks: dict[str, LockFigures]
     broken: dict[str, str] = field(default_factory=dict)
     """Locks that let in who had to stay out, with what was seen; they have no figures."""
-    stuck: dict[str, str] = field(default_factory=dict)
-    """Locks whose processes did not come to an end, with what they were at; they have no figures."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Locks that could not be measured to the end, with what happened; they have no figures."""
     ratios: list[Ratio] = field(default_factory=list)
     thresholds: list[Verdict] = field(default_factory=list)

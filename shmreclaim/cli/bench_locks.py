@@ -105,7 +105,7 @@ def locks(
     in who has to stay out gets none. `--format simple` prints operations a second of our Mutex in compiled loops, all
     processes contending.
 
-    Exit codes: 0 ok, 1 usage or environment, 2 a lock let two in at once, 3 a lock's processes got stuck, 4 a threshold
+    Exit codes: 0 ok, 1 usage or environment, 2 a lock let two in at once, 3 one could not be measured, 4 a threshold
     failed, 5 a fault of shmreclaim.
 
     Example: shmreclaim bench locks --peers glibc,multiprocessing --threshold 'exclusive.p99.9<5ms'
@@ -134,6 +134,6 @@ def locks(
     reporting.deliver_view(result, view(result), json, shown)
     if result.broken:
         return ModelViolation.exit_code
-    if result.stuck:
+    if result.failed:
         return Inconclusive.exit_code
     return 0 if all(verdict.passed for verdict in result.thresholds) else ThresholdFailed.exit_code

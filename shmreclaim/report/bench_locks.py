@@ -1,12 +1,13 @@
 """The report of `bench locks`: compiled loops and Python apart, our own locks first in each; then who survives what.
 
-A lock with readers and writers has a line of its own and one for each; what has no figure is a dash.
+A lock that is taken for read has a line for that, -R, and one for write, -W, as in /proc/lock_stat; what has no figure
+is a dash.
 """
 
 from collections.abc import Callable, Sequence
 
 from shmreclaim.bench_result import Interval, Verdict
-from shmreclaim.lock_figures import LockFigures, LocksResult, ModeFigures, Ratio
+from shmreclaim.lock_figures import SUFFIX, LockFigures, LocksResult, ModeFigures, Ratio
 from shmreclaim.report import units
 from shmreclaim.report.rows import Rows, View, not_installed, opening
 
@@ -16,6 +17,7 @@ COST = ("uncontended", "ops/s", "Jain", "bypass", "hand-off")
 WAITS = ("p50", "p99", "p99.9", "max")
 DEATHS = ("killed reader", "killed writer", "stream p50", "p99.9", "max")
 LEGEND = (
+    "-R: taken for read, -W: for write",
     "uncontended: a pair of acquire and release that nobody else wants",
     "ops/s: of all processes that take it so, while all contend; after ± how far the 95 % interval reaches",
     "bypass: grants, at most, to others that asked later, during one wait",
@@ -30,8 +32,8 @@ def view(result: LocksResult) -> View:
     """Make it ready to be shown."""
     return View(
         opening=(opening(result), *_notes(result)),
-        tables=[*_tables(result), _deaths(result)],
-        closing=[*LEGEND, *_refused(result), *not_installed(result), *_ratios(result), *_verdicts(result)],
+        tables=[*_tables(result), _deaths(result), *_ratios(result), *_verdicts(result)],
+        closing=[*LEGEND, *not_installed(result), *_refused(result), _end(result)],
         figures=_figures(result),
         headline=_headline(result),
     )
@@ -65,14 +67,11 @@ def _tables(result: LocksResult) -> list[Rows]:
 
 
 def _body(locks: dict[str, LockFigures], cells: Cells) -> list[Sequence[object]]:
-    body: list[Sequence[object]] = []
-    for name, lock in locks.items():
-        if lock.exclusive is not None:
-            body.append((short(name), *cells(lock.exclusive)))
-        else:
-            body.append((short(name),))
-            body += [(f"  {mode}", *cells(figures)) for mode, figures in lock.modes.items()]
-    return body
+    return [
+        (short(name) + SUFFIX[mode], *cells(figures))
+        for name, lock in locks.items()
+        for mode, figures in lock.modes.items()
+    ]
 
 
 def short(name: str) -> str:
@@ -135,26 +134,12 @@ def _survived(survived: bool | None, ns: int | None) -> str:
     return f"yes, {units.duration(ns)}" if survived else "STUCK"
 
 
-# --- sentences ---------------------------------------------------------------------------------------------
+# --- verdicts ----------------------------------------------------------------------------------------------
 
 
-def _refused(result: LocksResult) -> list[str]:
-    return [
-        *(f"{name} is refused: exclusion broken: {what}" for name, what in result.broken.items()),
-        *(f"{name} is refused: {what}" for name, what in result.stuck.items()),
-    ]
-
-
-def _ratios(result: LocksResult) -> list[str]:
-    if not result.ratios:
-        return []
-    width = max(len(each.what) for each in result.ratios)
-    return ["", "ratios, and what the design asks for", *(_ratio(each, width) for each in result.ratios)]
-
-
-def _ratio(ratio: Ratio, width: int) -> str:
-    wanted = f"{ratio.sign} {ratio.wanted:g}"
-    return f"  {ratio.what:<{width}}  {units.ratio(ratio.found):>6}  {wanted:<7}{_how(ratio)}"
+def _ratios(result: LocksResult) -> list[Rows]:
+    body = [(each.what, units.ratio(each.found), f"{each.sign} {each.wanted:g}", _how(each)) for each in result.ratios]
+    return [Rows("what the design asks for", ("ratio", "found", "wanted", ""), body)] if body else []
 
 
 def _how(ratio: Ratio) -> str:
@@ -162,22 +147,43 @@ def _how(ratio: Ratio) -> str:
     if ratio.met:
         return "met"
     worse = ratio.found / ratio.wanted if ratio.sign == "<=" else ratio.wanted / ratio.found
-    return f"MISSED, by a factor of {worse:.2f}"
+    return f"MISSED, ×{worse:.2f}"
 
 
-def _verdicts(result: LocksResult) -> list[str]:
-    told = ["", "thresholds"] if result.thresholds else []
-    for verdict in result.thresholds:
-        found = units.NONE if verdict.found is None else _found(verdict)
-        told.append(f"  {'passed' if verdict.passed else 'FAILED'}  {verdict.threshold}  {verdict.subject}: {found}")
-    return told
+def _verdicts(result: LocksResult) -> list[Rows]:
+    body = [
+        (each.threshold, each.subject, _found(each), "passed" if each.passed else "FAILED")
+        for each in result.thresholds
+    ]
+    return [Rows("thresholds", ("threshold", "lock", "found", ""), body)] if body else []
+
+
+def _refused(result: LocksResult) -> list[str]:
+    return [
+        *(f"{name} is refused: exclusion broken: {what}" for name, what in result.broken.items()),
+        *(f"{name} is refused: {what}" for name, what in result.failed.items()),
+    ]
+
+
+def _end(result: LocksResult) -> str:
+    """Sum up; the last line."""
+    refused = len(result.broken) + len(result.failed)
+    told = [f"end: {units.plural(len(result.locks), 'lock')} measured, {refused} refused"]
+    for name, verdicts in (
+        ("ratios met", [each.met for each in result.ratios]),
+        ("thresholds passed", [each.passed for each in result.thresholds]),
+    ):
+        if verdicts:
+            told.append(f"{sum(verdicts)} of {len(verdicts)} {name}")
+    return ", ".join(told)
 
 
 def _found(verdict: Verdict) -> str:
-    value = verdict.found or 0.0
+    if verdict.found is None:
+        return units.NONE
     name = verdict.threshold.rpartition(":")[2]
     timed = any(f".{time}" in name for time in (*WAITS, "uncontended", "handoff"))
-    return units.duration(value) if timed else f"{value:,.4g}"
+    return units.duration(verdict.found) if timed else f"{verdict.found:,.4g}"
 
 
 # --- for programs --------------------------------------------------------------------------------------------

@@ -107,6 +107,22 @@ def is_a_file(folder: Path) -> Callable[[], Ways]:
     return ways
 
 
+def cannot_be_made(_folder: Path) -> Callable[[], Ways]:
+    """Something is missing that it needs."""
+    raise OSError("no")
+
+
+def raises(_folder: Path) -> Callable[[], Ways]:
+    """Acquiring fails."""
+
+    def acquire() -> None:
+        raise ValueError("not today")
+
+    return lambda: {"exclusive": Way(acquire, nothing)}
+
+
+CANNOT_BE_MADE = candidate("cannot be made", cannot_be_made, "exclusive")
+RAISES = candidate("raises", raises, "exclusive")
 LETS_EVERYBODY_IN = candidate("lets everybody in", lets_everybody_in, "exclusive")
 LETS_READERS_IN = candidate("lets readers in", lets_readers_in, "read", "write")
 LETS_WRITERS_IN = candidate("lets writers in", lets_writers_in, "read", "write")

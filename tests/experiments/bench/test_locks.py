@@ -3,14 +3,14 @@
 import multiprocess
 import pytest
 
-from shmreclaim.errors import InternalError, UsageError
+from shmreclaim.errors import UsageError
 from shmreclaim.experiments.bench.locks import bench_locks, make_ready
 from shmreclaim.experiments.bench.locks.candidates import BUSTED, OURS, PEERS, Candidate, choose
-from shmreclaim.experiments.bench.locks.deaths import die_and_try
+from shmreclaim.experiments.bench.locks.deaths import Deaths
 from shmreclaim.experiments.bench.locks.options import LockOptions
-from shmreclaim.experiments.bench.locks.play import BrokenError, Setting, StuckError, play
+from shmreclaim.experiments.bench.locks.play import BrokenError, Setting, play
 from shmreclaim.experiments.bench.locks.stream import write_in_stream
-from shmreclaim.experiments.bench.locks.troupe import Troupe
+from shmreclaim.experiments.bench.locks.troupe import FailedError, Troupe
 from tests.experiments.bench import lock_breeds as breeds
 from tests.experiments.bench.silent import Silent
 
@@ -69,7 +69,7 @@ def test_a_lock_that_lets_in_whom_it_must_not_is_caught(candidate: Candidate) ->
 def test_processes_that_never_end_are_ended() -> None:
     """A lock that is never released keeps all but one."""
     setting = Setting(readers=2, writers=1, hold=0, think=0, arrival=None, seconds=0.02, grace=0.5)
-    with pytest.raises(StuckError, match="3 of 3 processes"):
+    with pytest.raises(FailedError, match="3 of 3 processes"):
         play(breeds.IS_NEVER_RELEASED, setting, no_signals)
 
 
@@ -97,7 +97,7 @@ def test_arrivals_are_the_same_for_the_same_seed(name: str) -> None:
 def test_who_survives_the_death_of_its_holder_is_found_out() -> None:
     """A file and a robust mutex do, semaphores and plain mutexes do not; a lock without readers has no such answer."""
     names = ["glibc mutex", "glibc robust mutex", "glibc rwlock", "multiprocessing.Lock"]
-    found = die_and_try([breeds.IS_A_FILE, *(BY_NAME[name] for name in names)], no_signals)
+    found = Deaths(no_signals).try_all([breeds.IS_A_FILE, *(BY_NAME[name] for name in names)])
     fates = {name: (survival.reader, survival.writer) for name, survival in found.items()}
     assert fates == {
         "is a file": (True, True),
@@ -139,7 +139,7 @@ def test_a_writer_that_starves_is_told_from_one_that_does_not(candidate: Candida
 
 def test_a_player_that_fails_fails_the_bench(capfd: pytest.CaptureFixture[str]) -> None:
     """Its own message comes first; the others are ended."""
-    with pytest.raises(InternalError, match="ended with 1"), Troupe(2, lambda k: 1 // k, no_signals) as troupe:
+    with pytest.raises(FailedError, match="its message is above"), Troupe(2, lambda k: 1 // k, no_signals) as troupe:
         troupe.wait_until(float("inf"))
     assert "ZeroDivisionError" in capfd.readouterr().err
 
@@ -165,6 +165,18 @@ def test_a_peer_that_is_not_installed_is_named_and_skipped() -> None:
     absent = Candidate("nonesuch.Lock", "python", ("exclusive",), BUSTED.make, "nonesuch_package")
     result = bench_locks(LockOptions(seconds=1, quick=True), Silent(), [BY_NAME["glibc robust mutex"], absent])
     assert (list(result.locks), result.not_installed) == (["glibc robust mutex"], ["nonesuch_package"])
+
+
+def test_a_lock_that_fails_by_itself_is_named_and_the_others_are_measured(capfd: pytest.CaptureFixture[str]) -> None:
+    """Where it is made, or where it is used."""
+    wrong = [breeds.CANNOT_BE_MADE, breeds.RAISES]
+    result = bench_locks(LockOptions(seconds=1, quick=True), Silent(), [*wrong, BY_NAME["glibc robust mutex"]])
+    assert list(result.locks) == ["glibc robust mutex"]
+    assert result.failed == {
+        "cannot be made": "it cannot be made: OSError: no",
+        "raises": "one of its processes failed; its message is above",
+    }
+    assert "ValueError: not today" in capfd.readouterr().err
 
 
 # --- what may be asked for -----------------------------------------------------------------------------------------

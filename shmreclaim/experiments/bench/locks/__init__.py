@@ -13,11 +13,12 @@ from typing import Any, Protocol
 from shmreclaim.experiments.bench import about
 from shmreclaim.experiments.bench.locks import loops
 from shmreclaim.experiments.bench.locks.candidates import Candidate, choose, versions
-from shmreclaim.experiments.bench.locks.deaths import die_and_try
+from shmreclaim.experiments.bench.locks.deaths import Deaths
 from shmreclaim.experiments.bench.locks.fold import by_name, fold, kinds, ratios
 from shmreclaim.experiments.bench.locks.options import LockOptions
-from shmreclaim.experiments.bench.locks.play import PARTS, BrokenError, ModeSample, Setting, StuckError, play
+from shmreclaim.experiments.bench.locks.play import PARTS, BrokenError, ModeSample, Setting, play
 from shmreclaim.experiments.bench.locks.stream import write_in_stream
+from shmreclaim.experiments.bench.locks.troupe import FailedError
 from shmreclaim.experiments.bench.thresholds import Threshold, expect_subjects, judge, parse
 from shmreclaim.experiments.bench.turns import turns
 from shmreclaim.lock_figures import MODES, LockFigures, LocksResult, StreamFigures, Survival
@@ -48,7 +49,7 @@ class Progress(Protocol):
 
 
 def bench_locks(options: LockOptions, progress: Progress, candidates: Sequence[Candidate] | None = None) -> LocksResult:
-    """Measure; `candidates` instead of those that the options name. What broke or got stuck is in the result."""
+    """Measure; `candidates` instead of those that the options name. What broke or failed is in the result."""
     chosen = choose(options.peers) if candidates is None else list(candidates)
     present = [each for each in chosen if each.installed]
     thresholds = [parse(text, kinds((*MODES,))) for text in options.thresholds]
@@ -70,7 +71,7 @@ def bench_locks(options: LockOptions, progress: Progress, candidates: Sequence[C
         loop="closed" if options.arrival is None else "open, Poisson arrivals",
         locks=locks,
         broken=session.broken,
-        stuck=session.stuck,
+        failed=session.failed,
         ratios=ratios(locks),
         thresholds=[verdict for each in thresholds for verdict in _judge(each, present, locks)],
     )
@@ -99,7 +100,7 @@ class _Session:
             seconds=self._part_s(),
         )
         self.broken: dict[str, str] = {}
-        self.stuck: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
 
     def _part_s(self) -> float:
         """How long each part of a play lasts."""
@@ -120,37 +121,43 @@ class _Session:
         """Measure everything; the figures of each lock that kept its promise."""
         with held_signals() as take_signals:
             self._progress.doing("killing holders", 0, 1)
-            survivals = die_and_try(self.candidates, take_signals)
+            survivals = self._deaths(take_signals)
             streams = self._streams(take_signals)
             samples = self._plays(take_signals)
         return {
             each.name: self._figures(each, survivals[each.name], streams.get(each.name), samples[each.name])
             for each in self.candidates
-            if each.name not in self.broken and each.name not in self.stuck
+            if each.name not in self.broken and each.name not in self.failed
         }
+
+    def _deaths(self, take_signals: Callable[[], None]) -> dict[str, Survival]:
+        deaths = Deaths(take_signals)
+        found = deaths.try_all(self.candidates)
+        self.failed |= deaths.failed
+        return found
 
     def _streams(self, take_signals: Callable[[], None]) -> dict[str, tuple[bool, StreamFigures]]:
         found = {}
-        shared = [each for each in self.candidates if "read" in each.modes]
+        shared = [each for each in self.candidates if "read" in each.modes and each.name not in self.failed]
         for done, each in enumerate(shared):
             self._progress.doing(f"a writer beside readers: {each.name}", done, len(shared))
             try:
                 found[each.name] = write_in_stream(each, self._stream_s(), self.starved_s, take_signals)
-            except StuckError as stuck:
-                self.stuck[each.name] = str(stuck)
+            except FailedError as failed:
+                self.failed[each.name] = str(failed)
         return found
 
     def _plays(self, take_signals: Callable[[], None]) -> dict[str, list[dict[str, ModeSample]]]:
         samples: dict[str, list[dict[str, ModeSample]]] = {each.name: [] for each in self.candidates}
         plays = list(turns(self.candidates, self.rounds, warm_up=0))
         for done, (each, _) in enumerate(plays):
-            if each.name in self.stuck or each.name in self.broken:
+            if each.name in self.failed or each.name in self.broken:
                 continue
             self._progress.doing(each.name, done + 1, len(plays))
             try:
                 samples[each.name].append(play(each, self.setting, take_signals))
-            except StuckError as stuck:
-                self.stuck[each.name] = str(stuck)
+            except FailedError as failed:
+                self.failed[each.name] = str(failed)
             except BrokenError as broken:
                 self.broken[each.name] = str(broken)
         return samples

@@ -20,6 +20,7 @@ from shmreclaim.experiments.bench.locks import glibc
 from shmreclaim.experiments.bench.locks.ground import SCENE, Ground
 from shmreclaim.experiments.bench.locks.loops import Kind
 from shmreclaim.experiments.bench.locks.python_loops import Way
+from shmreclaim.experiments.bench.locks.troupe import FailedError
 from shmreclaim.locks import Mutex, RwLock, lock_arena
 from shmreclaim.sync.mutex import mutex_init
 from shmreclaim.sync.rwsem import rwsem_init
@@ -221,6 +222,15 @@ PEERS = (
         "filelock",
     ),
 )
+
+
+def made(candidate: Candidate, ground: Ground, folder: str) -> Callable[[], Ways]:
+    """Make a lock; raises FailedError if that fails, whatever the reason."""
+    try:
+        return candidate.make(ground, Path(folder))
+    except Exception as error:
+        raise FailedError(f"it cannot be made: {type(error).__name__}: {error}") from error
+
 
 BUSTED = Candidate("busted", "compiled", EXCLUSIVE, _compiled(lambda _: None, exclusive=Kind.BUSTED))
 """Lets everybody in; never among `all`. Named, it shows that the bench notices (locktorture's lock_busted)."""

@@ -1,8 +1,8 @@
 """What a lock does when its holder is killed: tried, for a reader and for a writer.
 
-A process takes the lock and is killed with SIGKILL; a fresh process then tries to take it, the other way out of the
-question: for write, where the lock has that. Who has not got it when the limit is over never does, as far as a program
-is concerned, and is killed too. Since those sleep, all locks are tried at the same time.
+A process takes the lock and is killed with SIGKILL; a fresh process then tries to take it, for write where the lock has
+that. Who has not got it when the limit is over is taken to wait for ever, and is killed too. Since all that is waiting
+asleep, all locks are tried at the same time.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from functools import partial
 
-from shmreclaim.errors import InternalError
-from shmreclaim.experiments.bench.locks.candidates import Candidate
+from shmreclaim.experiments.bench.locks.candidates import Candidate, made
 from shmreclaim.experiments.bench.locks.ground import Ground
 from shmreclaim.experiments.bench.locks.play import act
-from shmreclaim.experiments.bench.locks.troupe import Troupe
+from shmreclaim.experiments.bench.locks.troupe import FailedError, Troupe
 from shmreclaim.lock_figures import Survival
 
 LIMIT_S = 2.0
@@ -34,7 +33,7 @@ class Trial:
         self.candidate, self.mode = candidate, mode
         self.ground = stack.enter_context(Ground(2, 1))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="shmreclaim-"))
-        self.get = candidate.make(self.ground, Path(folder))
+        self.get = made(candidate, self.ground, folder)
         self.part = self.ground.parts[0]
 
     def die(self, _: int) -> None:
@@ -69,25 +68,49 @@ class Trial:
         return self.part.get(HEIR, "ns") if self.part.get(HEIR, "ops") else None
 
 
-def die_and_try(candidates: Sequence[Candidate], take_signals: Callable[[], None]) -> dict[str, Survival]:
-    """Try every lock at once; what became of each."""
-    with ExitStack() as stack:
-        trials = [Trial(candidate, mode, stack) for candidate in candidates for mode in candidate.modes]
-        with ExitStack() as victims:
-            _stage(trials, "die", victims, take_signals, "held")
-        with ExitStack() as heirs:
-            _stage(trials, "inherit", heirs, take_signals, "decided")
-        return {candidate.name: _survival(candidate, trials) for candidate in candidates}
+class Deaths:
+    """All locks, tried at once."""
+
+    def __init__(self, take_signals: Callable[[], None]) -> None:
+        """Nobody failed yet. `take_signals` is of `lifeline.held_signals`."""
+        self.failed: dict[str, str] = {}
+        self._take_signals = take_signals
+
+    def try_all(self, candidates: Sequence[Candidate]) -> dict[str, Survival]:
+        """What became of each; those with which it could not be tried are in `failed` instead."""
+        with ExitStack() as stack:
+            trials = [trial for each in candidates for mode in each.modes if (trial := self._trial(each, mode, stack))]
+            self._stage(trials, Trial.die, lambda trial: trial.held)
+            self._stage(trials, Trial.inherit, lambda trial: trial.decided)
+            return {each.name: _survival(each, trials) for each in candidates if each.name not in self.failed}
+
+    def _trial(self, candidate: Candidate, mode: str, stack: ExitStack) -> Trial | None:
+        try:
+            return Trial(candidate, mode, stack)
+        except FailedError as failed:
+            self.failed[candidate.name] = str(failed)
+            return None
+
+    def _stage(
+        self, trials: Sequence[Trial], play: Callable[[Trial, int], None], arrived: Callable[[Trial], bool]
+    ) -> None:
+        """Start a process for each trial, wait until all are where they are wanted, and kill them."""
+        deadline = time.monotonic() + READY_S
+        with ExitStack() as stack:
+            going = [each for each in trials if each.candidate.name not in self.failed]
+            troupes = [stack.enter_context(Troupe(1, partial(play, each), self._take_signals)) for each in going]
+            for trial, troupe in zip(going, troupes, strict=True):
+                try:
+                    troupe.wait_until(deadline, partial(arrived, trial))
+                    if not arrived(trial):
+                        raise FailedError(f"a process did not get it for {mode_of(trial)} within {READY_S:g} s")
+                except FailedError as failed:
+                    self.failed[trial.candidate.name] = str(failed)
 
 
-def _stage(trials: Sequence[Trial], act: str, stack: ExitStack, take_signals: Callable[[], None], until: str) -> None:
-    """Start a process for each trial and wait until all are where they are wanted; the stack kills them."""
-    troupes = [stack.enter_context(Troupe(1, getattr(trial, act), take_signals)) for trial in trials]
-    deadline = time.monotonic() + READY_S
-    for trial, troupe in zip(trials, troupes, strict=True):
-        troupe.wait_until(deadline, lambda trial=trial: getattr(trial, until))  # type: ignore[misc]
-        if not getattr(trial, until):
-            raise InternalError(f"{trial.candidate.name}: who was to {act} with it never had it, in {READY_S:g} s")
+def mode_of(trial: Trial) -> str:
+    """How the one that is to die has the lock, in words."""
+    return "use" if trial.mode == "exclusive" else trial.mode
 
 
 def _survival(candidate: Candidate, trials: Sequence[Trial]) -> Survival:

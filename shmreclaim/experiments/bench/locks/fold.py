@@ -7,7 +7,7 @@ from typing import Any
 
 from shmreclaim.experiments.bench.locks.play import ModeSample
 from shmreclaim.experiments.bench.turns import Figure
-from shmreclaim.lock_figures import LockFigures, ModeFigures, Ratio, WaitTimes
+from shmreclaim.lock_figures import SUFFIX, LockFigures, ModeFigures, Ratio, WaitTimes
 from shmreclaim.result import Histogram
 
 PERCENTILES = {"p50": 50.0, "p99": 99.0, "p99_9": 99.9}
@@ -100,24 +100,21 @@ def _of_mode(figures: ModeFigures) -> dict[str, float | None]:
 MUTEX, RWLOCK = "shmreclaim.Mutex (compiled)", "shmreclaim.RwLock (compiled)"
 FROM_PYTHON = "shmreclaim.Mutex", "shmreclaim.RwLock"
 MULTI = "multiprocessing.Lock"
-WANTED: tuple[tuple[str, tuple[str, str], tuple[str, str], str, float], ...] = (
-    ("uncontended", (RWLOCK, "read.uncontended"), ("glibc rwlock", "read.uncontended"), "<=", 0.7),
-    ("uncontended", (MUTEX, "exclusive.uncontended"), ("glibc robust mutex", "exclusive.uncontended"), "<=", 0.7),
-    ("uncontended", (FROM_PYTHON[1], "read.uncontended"), (MULTI, "exclusive.uncontended"), "<=", 1.3),
-    ("uncontended", (FROM_PYTHON[0], "exclusive.uncontended"), (MULTI, "exclusive.uncontended"), "<=", 1.3),
-    ("ops/s of 2", (MUTEX, "exclusive.pair_ops_per_s"), (MULTI, "exclusive.pair_ops_per_s"), ">=", 10),
-    ("ops/s of all", (MUTEX, "exclusive.ops_per_s"), (MULTI, "exclusive.ops_per_s"), ">=", 10),
-    ("uncontended", ("prwlock.RWLock", "read.uncontended"), (FROM_PYTHON[1], "read.uncontended"), ">=", 5),
-    (
-        "uncontended",
-        ("fasteners.InterProcessReaderWriterLock", "read.uncontended"),
-        (FROM_PYTHON[1], "read.uncontended"),
-        ">=",
-        100,
-    ),
-    ("uncontended", ("filelock.ReadWriteLock", "read.uncontended"), (FROM_PYTHON[1], "read.uncontended"), ">=", 100),
+FASTENERS, FILELOCK = "fasteners.InterProcessReaderWriterLock", "filelock.ReadWriteLock"
+NS, PAIR, ALL = "uncontended", "pair_ops_per_s", "ops_per_s"
+UNITS = {NS: "ns", PAIR: "ops/s of 2", ALL: "ops/s of all"}
+WANTED: tuple[tuple[str, str, str, str, str, str, float], ...] = (
+    (NS, RWLOCK, "read", "glibc rwlock", "read", "<=", 0.7),
+    (NS, MUTEX, "exclusive", "glibc robust mutex", "exclusive", "<=", 0.7),
+    (NS, FROM_PYTHON[1], "read", MULTI, "exclusive", "<=", 1.3),
+    (NS, FROM_PYTHON[0], "exclusive", MULTI, "exclusive", "<=", 1.3),
+    (PAIR, MUTEX, "exclusive", MULTI, "exclusive", ">=", 10),
+    (ALL, MUTEX, "exclusive", MULTI, "exclusive", ">=", 10),
+    (NS, "prwlock.RWLock", "read", FROM_PYTHON[1], "read", ">=", 5),
+    (NS, FASTENERS, "read", FROM_PYTHON[1], "read", ">=", 100),
+    (NS, FILELOCK, "read", FROM_PYTHON[1], "read", ">=", 100),
 )
-"""What the design of the locks asks for: what, of which lock and figure, to which, and how much of it."""
+"""What the design asks for: a figure, of which lock taken how, to that of which, and how much it is to be."""
 STREAM_WITHIN_MS = 10.0
 
 
@@ -125,19 +122,18 @@ def ratios(locks: Mapping[str, LockFigures]) -> list[Ratio]:
     """Those of the ratios for which everything was measured."""
     figures = {name: by_name(lock) for name, lock in locks.items()}
     found = []
-    for what, one, other, sign, wanted in WANTED:
-        above, below = (figures.get(name, {}).get(figure) for name, figure in (one, other))
+    for what, one, mode, other, its_mode, sign, wanted in WANTED:
+        above = figures.get(one, {}).get(f"{mode}.{what}")
+        below = figures.get(other, {}).get(f"{its_mode}.{what}")
         if above and below:
-            told = f"{what}: {_told(*one)} / {_told(*other)}"
+            told = f"{_told(one, mode)} / {_told(other, its_mode)}, {UNITS[what]}"
             found.append(Ratio(what=told, found=above / below, sign=sign, wanted=wanted))
     waited = figures.get(RWLOCK, {}).get("stream.p99.9")
     if waited is not None:
-        told = f"a writer's p99.9 beside endless readers, ms: {_told(RWLOCK, 'exclusive')}"
+        told = f"{_told(RWLOCK, 'write')}, p99.9 in the stream, ms"
         found.append(Ratio(what=told, found=waited / 1e6, sign="<=", wanted=STREAM_WITHIN_MS))
     return found
 
 
-def _told(lock: str, figure: str) -> str:
-    mode = figure.partition(".")[0]
-    name = lock.removeprefix("shmreclaim.")
-    return name if mode == "exclusive" else f"{name} {mode}"
+def _told(lock: str, mode: str) -> str:
+    return lock.removeprefix("shmreclaim.") + SUFFIX[mode]

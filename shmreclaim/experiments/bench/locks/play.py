@@ -11,17 +11,16 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from shmreclaim.experiments.bench.locks import loops
-from shmreclaim.experiments.bench.locks.candidates import Candidate, Ways
+from shmreclaim.experiments.bench.locks.candidates import Candidate, Ways, made
 from shmreclaim.experiments.bench.locks.ground import Ground, Part
 from shmreclaim.experiments.bench.locks.loops import Kind
 from shmreclaim.experiments.bench.locks.python_loops import PythonPlayer, Way
-from shmreclaim.experiments.bench.locks.troupe import Troupe
+from shmreclaim.experiments.bench.locks.troupe import FailedError, Troupe
 from shmreclaim.machine.compile import entry_point
 from shmreclaim.result import Histogram, jain
 
@@ -30,10 +29,6 @@ HELD_ASLEEP_NS = 200_000
 """How long the lock is held where the order matters: the others have gone to sleep long before that is over."""
 ALONE, COMPETE, OF_TWO, WAIT, ORDER = range(5)
 PARTS = 5
-
-
-class StuckError(Exception):
-    """The processes of a play did not come to an end."""
 
 
 class BrokenError(Exception):
@@ -99,11 +94,11 @@ def modes_of(candidate: Candidate, setting: Setting) -> list[str]:
 class Play:
     """One candidate, its lock, and what each process does with it."""
 
-    def __init__(self, candidate: Candidate, setting: Setting, ground: Ground, folder: Path) -> None:
+    def __init__(self, candidate: Candidate, setting: Setting, ground: Ground, folder: str) -> None:
         """Make the lock."""
         self.candidate, self.setting, self.ground = candidate, setting, ground
         self.modes = modes_of(candidate, setting)
-        self.get = candidate.make(ground, folder)
+        self.get = made(candidate, ground, folder)
         if setting.arrival is not None:
             self._plan_arrivals(setting.arrival)
 
@@ -243,15 +238,15 @@ def sleep_until(start: int) -> None:
 
 
 def play(candidate: Candidate, setting: Setting, take_signals: Callable[[], None]) -> dict[str, ModeSample]:
-    """Play once; what was found, by mode. Raises StuckError or BrokenError."""
+    """Play once; what was found, by mode. Raises FailedError or BrokenError."""
     room = 0 if setting.arrival is None else room_for(setting.arrival, setting.seconds)
     with (
         Ground(setting.processes, PARTS, room) as ground,
         tempfile.TemporaryDirectory(prefix="shmreclaim-") as folder,
     ):
-        this = Play(candidate, setting, ground, Path(folder))
+        this = Play(candidate, setting, ground, folder)
         with Troupe(setting.processes, this.perform, take_signals) as troupe:
             left = troupe.wait_until(time.monotonic() + PARTS * setting.seconds + setting.grace)
             if left:
-                raise StuckError(f"{len(left)} of {setting.processes} processes did not come to an end")
+                raise FailedError(f"{len(left)} of {setting.processes} processes did not come to an end")
         return this.samples()

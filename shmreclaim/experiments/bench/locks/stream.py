@@ -9,12 +9,11 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from shmreclaim.experiments.bench.locks.candidates import Candidate
+from shmreclaim.experiments.bench.locks.candidates import Candidate, made
 from shmreclaim.experiments.bench.locks.ground import Ground
-from shmreclaim.experiments.bench.locks.play import StuckError, act
-from shmreclaim.experiments.bench.locks.troupe import Troupe
+from shmreclaim.experiments.bench.locks.play import act
+from shmreclaim.experiments.bench.locks.troupe import FailedError, Troupe
 from shmreclaim.lock_figures import StreamFigures
 
 GRACE_S = 5.0
@@ -28,10 +27,10 @@ THINK_NS = 1_000_000
 class Stream:
     """Readers without end and a writer, at one lock."""
 
-    def __init__(self, candidate: Candidate, ground: Ground, folder: Path, seconds: float) -> None:
+    def __init__(self, candidate: Candidate, ground: Ground, folder: str, seconds: float) -> None:
         """Make the lock; the writer goes on asking for so many seconds."""
         self.candidate, self.ground, self.seconds = candidate, ground, seconds
-        self.get = candidate.make(ground, folder)
+        self.get = made(candidate, ground, folder)
         self.part = ground.parts[0]
 
     def perform(self, k: int) -> None:
@@ -66,12 +65,12 @@ class Stream:
 def write_in_stream(
     candidate: Candidate, seconds: float, limit: float, take_signals: Callable[[], None]
 ) -> tuple[bool, StreamFigures]:
-    """Let a writer try for so long; whether it starved, and what it waited. Raises StuckError if it does not end."""
+    """Let a writer try for so long; whether it starved, and what it waited. Raises FailedError if it does not end."""
     with (
         Ground(READERS + 1, 1) as ground,
         tempfile.TemporaryDirectory(prefix="shmreclaim-") as folder,
     ):
-        stream = Stream(candidate, ground, Path(folder), seconds)
+        stream = Stream(candidate, ground, folder, seconds)
         with Troupe(READERS + 1, stream.perform, take_signals) as troupe:
             deadline = time.monotonic() + seconds + limit + GRACE_S
             writing = True
@@ -79,5 +78,5 @@ def write_in_stream(
                 writing = WRITER in troupe.wait(0.02)
             starved = stream.waits_ns() if writing else 0
             if writing and starved < limit * 1e9:
-                raise StuckError("the writer beside endless readers did not come to an end")
+                raise FailedError("the writer beside endless readers did not come to an end")
             return bool(starved), stream.figures(starved)

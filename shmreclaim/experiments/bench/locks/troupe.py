@@ -16,12 +16,16 @@ from typing import Any, Self
 import multiprocess
 from multiprocess import connection
 
-from shmreclaim.errors import InternalError, SetupError
+from shmreclaim.errors import SetupError
 from shmreclaim.workers.lifeline import follow_parent, start
 
 PR_SET_TIMERSLACK = 29
 POLL_S = 0.02
 """How often the parent looks at the clock and at signals. The players do not wait for it."""
+
+
+class FailedError(Exception):
+    """A lock could not be played with to the end."""
 
 
 class Troupe:
@@ -73,7 +77,8 @@ class Troupe:
         codes = [player.exitcode for player in self._players]  # asked once: one may end between two questions
         for code in codes:
             if code not in (None, 0):
-                raise InternalError(f"a process of the bench ended with {code}; its message is above")
+                how = f"was ended by signal {-code}" if code < 0 else "failed; its message is above"
+                raise FailedError(f"one of its processes {how}")
         return [k for k, code in enumerate(codes) if code is None]
 
     def wait_until(self, deadline: float, done: Callable[[], bool] = lambda: False) -> list[int]:
