@@ -1,6 +1,7 @@
 """Locks that are wrong in one way each, and one that is right: what the bench must tell apart."""
 
 import fcntl
+import itertools
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -121,8 +122,36 @@ def raises(_folder: Path) -> Callable[[], Ways]:
     return lambda: {"exclusive": Way(acquire, nothing)}
 
 
+def raises_later(_folder: Path) -> Callable[[], Ways]:
+    """Acquiring fails in the long run."""
+    calls = itertools.count()
+
+    def acquire() -> None:
+        if next(calls) > 10:
+            raise ValueError("not any more")
+
+    return lambda: {"exclusive": Way(acquire, nothing)}
+
+
+def is_slow(folder: Path) -> Callable[[], Ways]:
+    """A file, locked at leisure."""
+
+    def ways() -> Ways:
+        file: Any = (folder / "lock").open("w")
+
+        def acquire() -> None:
+            time.sleep(0.5)
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+        return {"exclusive": Way(acquire, lambda: fcntl.flock(file, fcntl.LOCK_UN))}
+
+    return ways
+
+
 CANNOT_BE_MADE = candidate("cannot be made", cannot_be_made, "exclusive")
 RAISES = candidate("raises", raises, "exclusive")
+RAISES_LATER = candidate("raises later", raises_later, "exclusive")
+IS_SLOW = candidate("is slow", is_slow, "exclusive")
 LETS_EVERYBODY_IN = candidate("lets everybody in", lets_everybody_in, "exclusive")
 LETS_READERS_IN = candidate("lets readers in", lets_readers_in, "read", "write")
 LETS_WRITERS_IN = candidate("lets writers in", lets_writers_in, "read", "write")

@@ -1,5 +1,7 @@
 """What the bench of locks does with real processes: what it measures, and whom it catches."""
 
+import contextlib
+
 import multiprocess
 import pytest
 
@@ -7,8 +9,9 @@ from shmreclaim.errors import UsageError
 from shmreclaim.experiments.bench.locks import bench_locks, make_ready
 from shmreclaim.experiments.bench.locks.candidates import BUSTED, OURS, PEERS, Candidate, choose
 from shmreclaim.experiments.bench.locks.deaths import Deaths
+from shmreclaim.experiments.bench.locks.ground import Ground
 from shmreclaim.experiments.bench.locks.options import LockOptions
-from shmreclaim.experiments.bench.locks.play import BrokenError, Setting, play
+from shmreclaim.experiments.bench.locks.play import PARTS, BrokenError, Play, Setting, play
 from shmreclaim.experiments.bench.locks.stream import write_in_stream
 from shmreclaim.experiments.bench.locks.troupe import FailedError, Troupe
 from tests.experiments.bench import lock_breeds as breeds
@@ -66,6 +69,18 @@ def test_a_lock_that_lets_in_whom_it_must_not_is_caught(candidate: Candidate) ->
         play(candidate, setting, no_signals)
 
 
+def test_changes_that_are_lost_are_missed() -> None:
+    """Even where nobody was seen half way: six had the lock, five changes are there."""
+    with Ground(SETTING.processes, PARTS) as ground:
+        this = Play(BUSTED, SETTING, ground, "")
+        ground.parts[PARTS - 2].set(0, ops=6)
+        for count, broken in ((6, False), (5, True)):
+            ground.set("first", count)
+            ground.set("second", count)
+            with pytest.raises(BrokenError) if broken else contextlib.nullcontext():
+                this.samples()
+
+
 def test_processes_that_never_end_are_ended() -> None:
     """A lock that is never released keeps all but one."""
     setting = Setting(readers=2, writers=1, hold=0, think=0, arrival=None, seconds=0.02, grace=0.5)
@@ -76,11 +91,13 @@ def test_processes_that_never_end_are_ended() -> None:
 @pytest.mark.parametrize("name", ["shmreclaim.Mutex (compiled)", "shmreclaim.Mutex"])
 def test_in_an_open_loop_every_planned_arrival_counts(name: str) -> None:
     """What a lock that is asked for too often could not serve has waited, too: until the end."""
-    setting = Setting(readers=1, writers=1, hold=1_000_000, think=None, arrival=5_000, seconds=0.1)
+    setting = Setting(readers=1, writers=1, hold=1_000_000, think=None, arrival=1_000, seconds=0.1)
     sample = play(BY_NAME[name], setting, no_signals)["exclusive"]
-    assert 800 < sample.waits.count < 1_200  # planned at random: 1,000 on average
-    assert sample.unserved > sample.waits.count / 2  # 100 holds fit in, and a few more at the end
-    assert sample.waits.max > 50e6
+    assert 160 < sample.waits.count < 240  # planned at random: 200 on average
+    assert sample.unserved > 50  # 100 holds fit in, and one more of each at the end
+    tenth = sample.waits.percentile(10)
+    assert tenth is not None
+    assert tenth > 1e6  # who is served counts from its planned time; from asking on, most would have the lock at once
 
 
 @pytest.mark.parametrize("name", ["shmreclaim.Mutex (compiled)", "shmreclaim.Mutex"])
@@ -97,10 +114,11 @@ def test_arrivals_are_the_same_for_the_same_seed(name: str) -> None:
 def test_who_survives_the_death_of_its_holder_is_found_out() -> None:
     """A file and a robust mutex do, semaphores and plain mutexes do not; a lock without readers has no such answer."""
     names = ["glibc mutex", "glibc robust mutex", "glibc rwlock", "multiprocessing.Lock"]
-    found = Deaths(no_signals).try_all([breeds.IS_A_FILE, *(BY_NAME[name] for name in names)])
+    found = Deaths(no_signals).try_all([breeds.IS_A_FILE, breeds.IS_SLOW, *(BY_NAME[name] for name in names)])
     fates = {name: (survival.reader, survival.writer) for name, survival in found.items()}
     assert fates == {
         "is a file": (True, True),
+        "is slow": (None, True),
         "glibc mutex": (None, False),
         "glibc robust mutex": (None, True),
         "glibc rwlock": (False, False),
@@ -169,14 +187,17 @@ def test_a_peer_that_is_not_installed_is_named_and_skipped() -> None:
 
 def test_a_lock_that_fails_by_itself_is_named_and_the_others_are_measured(capfd: pytest.CaptureFixture[str]) -> None:
     """Where it is made, or where it is used."""
-    wrong = [breeds.CANNOT_BE_MADE, breeds.RAISES]
+    wrong = [breeds.CANNOT_BE_MADE, breeds.RAISES, breeds.RAISES_LATER]
     result = bench_locks(LockOptions(seconds=1, quick=True), Silent(), [*wrong, BY_NAME["glibc robust mutex"]])
     assert list(result.locks) == ["glibc robust mutex"]
     assert result.failed == {
         "cannot be made": "it cannot be made: OSError: no",
         "raises": "one of its processes failed; its message is above",
+        "raises later": "one of its processes failed; its message is above",
     }
-    assert "ValueError: not today" in capfd.readouterr().err
+    err = capfd.readouterr().err
+    assert "ValueError: not today" in err
+    assert "ValueError: not any more" in err
 
 
 # --- what may be asked for -----------------------------------------------------------------------------------------
