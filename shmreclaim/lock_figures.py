@@ -124,6 +124,9 @@ class LocksResult(BenchResult, frozen=True, kw_only=True):
     loop: str
     """`closed`, or `open, Poisson arrivals`: then waits count from the planned arrival."""
     locks: dict[str, LockFigures]
+    floor_ns: float
+    """Two atomic additions in a compiled loop: less no lock can cost that others may see."""
+    floor_ns_ci: Interval
     broken: dict[str, str] = field(default_factory=dict)
     """Locks that let in who had to stay out, with what was seen; they have no figures."""
     failed: dict[str, str] = field(default_factory=dict)

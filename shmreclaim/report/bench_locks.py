@@ -33,7 +33,7 @@ def view(result: LocksResult) -> View:
     return View(
         opening=(opening(result), *_notes(result)),
         tables=[*_tables(result), _deaths(result), *_ratios(result), *_verdicts(result)],
-        closing=[*LEGEND, *not_installed(result), *_refused(result), _end(result)],
+        closing=[*LEGEND, _floor(result), *not_installed(result), *_refused(result), _end(result)],
         figures=_figures(result),
         headline=_headline(result),
     )
@@ -132,6 +132,11 @@ def _survived(survived: bool | None, ns: int | None) -> str:
     if survived is None:
         return units.NONE
     return f"yes, {units.duration(ns)}" if survived else "STUCK"
+
+
+def _floor(result: LocksResult) -> str:
+    took = _duration(result.floor_ns, result.floor_ns_ci)
+    return f"two atomic additions take {took} in the same loop: less no lock can cost"
 
 
 # --- verdicts ----------------------------------------------------------------------------------------------

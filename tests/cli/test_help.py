@@ -14,6 +14,7 @@ COMMANDS = [
     "bench",
     "bench diff",
     "bench ids",
+    "bench locks",
     "bench reclaim",
     "claims",
     "compare",

@@ -74,6 +74,7 @@ def locks(**changes: Any) -> LocksResult:
                 survives_kill=Survival(reader=True, writer=True, reader_ns=9_000, writer_ns=52_000),
             ),
         },
+        **figure("floor_ns", 9.3),
         "broken": {"busted": "12 changes left counts of 11 and 12"},
         "ratios": [
             Ratio(what="a / b", found=0.65, sign="<=", wanted=0.7),

@@ -16,11 +16,11 @@ from shmreclaim.experiments.bench.locks.candidates import Candidate, choose, ver
 from shmreclaim.experiments.bench.locks.deaths import Deaths
 from shmreclaim.experiments.bench.locks.fold import by_name, fold, kinds, ratios
 from shmreclaim.experiments.bench.locks.options import LockOptions
-from shmreclaim.experiments.bench.locks.play import PARTS, BrokenError, ModeSample, Setting, play
+from shmreclaim.experiments.bench.locks.play import PARTS, BrokenError, ModeSample, Setting, floor_ns, play
 from shmreclaim.experiments.bench.locks.stream import write_in_stream
 from shmreclaim.experiments.bench.locks.troupe import FailedError
 from shmreclaim.experiments.bench.thresholds import Threshold, expect_subjects, judge, parse
-from shmreclaim.experiments.bench.turns import turns
+from shmreclaim.experiments.bench.turns import Figure, turns
 from shmreclaim.lock_figures import MODES, LockFigures, LocksResult, StreamFigures, Survival
 from shmreclaim.locks import Mutex, RwLock
 from shmreclaim.machine.compile import entry_point, out_of_line_functions
@@ -70,6 +70,7 @@ def bench_locks(options: LockOptions, progress: Progress, candidates: Sequence[C
         starvation_limit_s=session.starved_s,
         loop="closed" if options.arrival is None else "open, Poisson arrivals",
         locks=locks,
+        **Figure.of(session.floors).named("floor_ns"),
         broken=session.broken,
         failed=session.failed,
         ratios=ratios(locks),
@@ -99,6 +100,7 @@ class _Session:
             arrival=options.arrival,
             seconds=self._part_s(),
         )
+        self.floors: list[float] = []
         self.broken: dict[str, str] = {}
         self.failed: dict[str, str] = {}
 
@@ -151,6 +153,8 @@ class _Session:
         samples: dict[str, list[dict[str, ModeSample]]] = {each.name: [] for each in self.candidates}
         plays = list(turns(self.candidates, self.rounds, warm_up=0))
         for done, (each, _) in enumerate(plays):
+            if done % len(self.candidates) == 0:
+                self.floors.append(floor_ns())
             if each.name in self.failed or each.name in self.broken:
                 continue
             self._progress.doing(each.name, done + 1, len(plays))

@@ -9,7 +9,14 @@ from typing import Any
 
 from shmreclaim.experiments.bench.locks import glibc
 from shmreclaim.experiments.bench.locks.ground import LOG_ROOM, PLAYER, SCENE
-from shmreclaim.machine.atomics import clock_ns, fetch_add, read_once, write_once
+from shmreclaim.machine.atomics import (
+    clock_ns,
+    fetch_add,
+    fetch_add_acquire,
+    fetch_add_release,
+    read_once,
+    write_once,
+)
 from shmreclaim.machine.compile import compiled, compiled_nogil
 from shmreclaim.machine.futex import futex_wait
 from shmreclaim.machine.histogram import histogram_add
@@ -113,6 +120,16 @@ def use(mem: Any, scene: int, kind: int, hold: int) -> int:
 
 
 # --- nobody else wants the lock: ns of so many pairs -----------------------------------------------------
+
+
+@compiled_nogil
+def add_twice(mem: Any, scene: int, pairs: int) -> int:
+    """Add to a word and take it away again: less no lock can cost that others may see."""
+    start = clock_ns()
+    for _ in range(pairs):
+        fetch_add_acquire(mem, scene + SCENE.lock, 1)
+        fetch_add_release(mem, scene + SCENE.lock, -1)
+    return clock_ns() - start
 
 
 @compiled
@@ -338,6 +355,7 @@ def try_after(mem: Any, scene: int, me: int) -> int:
 
 
 CALLED = {
+    "add_twice": 3,
     "alone": 4,
     "compete": 3,
     "wait_closed": 3,

@@ -25,6 +25,7 @@ from shmreclaim.machine.compile import entry_point
 from shmreclaim.result import Histogram, jain
 
 CHUNK_NS = 100_000
+FLOOR_S = 0.005
 HELD_ASLEEP_NS = 200_000
 """How long the lock is held where the order matters: the others have gone to sleep long before that is over."""
 ALONE, COMPETE, OF_TWO, WAIT, ORDER = range(5)
@@ -230,6 +231,13 @@ def median_of_chunks(timed: Callable[[int], int], seconds: float) -> float:
     while time.monotonic() < until:
         found.append(timed(pairs) / pairs)
     return statistics.median(found)
+
+
+def floor_ns() -> float:
+    """Time two atomic additions; ns."""
+    entry = entry_point(loops.add_twice, 3)
+    with Ground(1, 0) as ground:
+        return median_of_chunks(lambda pairs: entry(ground.address, ground.scene, pairs), FLOOR_S)
 
 
 def sleep_until(start: int) -> None:
