@@ -7,23 +7,23 @@ is a dash.
 from collections.abc import Callable, Sequence
 
 from shmreclaim.bench_result import Interval, Verdict
-from shmreclaim.lock_figures import SUFFIX, LockFigures, LocksResult, ModeFigures, Ratio
+from shmreclaim.lock_figures import SUFFIX, LockFigures, LocksResult, ModeFigures, Ratio, StreamFigures, Survival
 from shmreclaim.report import units
 from shmreclaim.report.rows import Rows, View, not_installed, opening
 
 HEADLINE = "shmreclaim.Mutex (compiled)"
 CALLED = {"compiled": "compiled loops", "python": "from Python"}
-COST = ("uncontended", "ops/s", "Jain", "bypass", "hand-off")
 WAITS = ("p50", "p99", "p99.9", "max")
-DEATHS = ("killed reader", "killed writer", "stream p50", "p99.9", "max")
+MOST_TOLD = 10.0
+"""How many times itself an interval may reach from a figure and still be told."""
 LEGEND = (
     "-R: taken for read, -W: for write",
     "uncontended: a pair of acquire and release that nobody else wants",
-    "ops/s: of all processes that take it so, while all contend; after ± how far the 95 % interval reaches",
+    "ops/s: of all processes that take it so, while all contend; Jain: how evenly",
     "bypass: grants, at most, to others that asked later, during one wait",
     "hand-off: from a release to the grant of one who slept",
-    "killed: whether a fresh process got the lock within 2 s of its holder's SIGKILL, and how soon",
-    "stream: how long a writer waits beside 3 readers that hold the lock for 2 ms each and take it again at once",
+    "killed: whether a fresh process got it within 2 s of its holder's SIGKILL, how soon",
+    "stream: 3 readers that hold it for 2 ms each and take it again at once; a writer's wait",
 )
 Cells = Callable[[ModeFigures], Sequence[str]]
 
@@ -32,7 +32,7 @@ def view(result: LocksResult) -> View:
     """Make it ready to be shown."""
     return View(
         opening=(opening(result), *_notes(result)),
-        tables=[*_tables(result), _deaths(result), *_ratios(result), *_verdicts(result)],
+        tables=[*_tables(result), _deaths(result), *_streams(result), *_ratios(result), *_verdicts(result)],
         closing=[*LEGEND, _floor(result), *not_installed(result), *_refused(result), _end(result)],
         figures=_figures(result),
         headline=_headline(result),
@@ -61,8 +61,11 @@ def _tables(result: LocksResult) -> list[Rows]:
     for called, title in CALLED.items():
         locks = {name: lock for name, lock in result.locks.items() if lock.called == called}
         if locks:
-            tables.append(Rows(title, ("lock", *COST), _body(locks, _cost)))
-            tables.append(Rows(f"{title}: wait for it", ("lock", *WAITS), _body(locks, _waits)))
+            tables += [
+                Rows(title, ("lock", "uncontended", "ops/s"), _body(locks, _cost)),
+                Rows(f"{title}: fairness", ("lock", "Jain", "bypass", "hand-off"), _body(locks, _fairness)),
+                Rows(f"{title}: waits", ("lock", *WAITS), _body(locks, _waits)),
+            ]
     return tables
 
 
@@ -82,11 +85,13 @@ def short(name: str) -> str:
 def _cost(figures: ModeFigures) -> Sequence[str]:
     return (
         _duration(figures.uncontended_ns, figures.uncontended_ns_ci),
-        _rate(figures.ops_per_s, figures.ops_per_s_ci),
-        f"{figures.jain:.3f}",
-        units.count(figures.longest_bypass),
-        _duration(figures.handoff_ns, figures.handoff_ns_ci),
+        units.rate(figures.ops_per_s) + _spread(figures.ops_per_s_ci, figures.ops_per_s),
     )
+
+
+def _fairness(figures: ModeFigures) -> Sequence[str]:
+    slept = _duration(figures.handoff_ns, figures.handoff_ns_ci)
+    return f"{figures.jain:.3f}", units.count(figures.longest_bypass), slept
 
 
 def _waits(figures: ModeFigures) -> Sequence[str]:
@@ -100,32 +105,38 @@ def _duration(ns: float | None, interval: Interval | None) -> str:
     if ns is None or interval is None:
         return units.NONE
     told = f"{ns:.1f} ns" if ns < 99.95 else units.duration(ns)
-    return told + units.spread(interval, ns)
+    return told + _spread(interval, ns)
 
 
-def _rate(per_s: float, interval: Interval) -> str:
-    return units.rate(per_s) + units.spread(interval, per_s)
+def _spread(interval: Interval, value: float) -> str:
+    """How far the interval reaches; that it is no use where it reaches too far."""
+    wide = value > 0 and max(abs(end - value) for end in interval) > MOST_TOLD * value
+    return " ±>999%" if wide else units.spread(interval, value)
 
 
 # --- what does not depend on how often ---------------------------------------------------------------------
 
 
 def _deaths(result: LocksResult) -> Rows:
-    return Rows("what it survives", ("lock", *DEATHS), [(name, *_fate(lock)) for name, lock in result.locks.items()])
+    body = [(name, *_fate(lock.survives_kill)) for name, lock in result.locks.items()]
+    return Rows("survives", ("lock", "killed reader", "killed writer"), body)
 
 
-def _fate(lock: LockFigures) -> Sequence[str]:
-    survival, stream = lock.survives_kill, lock.stream
-    killed = (
-        (units.NONE, units.NONE)
-        if survival is None
-        else (_survived(survival.reader, survival.reader_ns), _survived(survival.writer, survival.writer_ns))
-    )
-    if stream is None:
-        return (*killed, units.NONE, units.NONE, units.NONE)
+def _fate(found: Survival | None) -> Sequence[str]:
+    if found is None:
+        return units.NONE, units.NONE
+    return _survived(found.reader, found.reader_ns), _survived(found.writer, found.writer_ns)
+
+
+def _streams(result: LocksResult) -> list[Rows]:
+    body = [(name, *_stream(lock, lock.stream)) for name, lock in result.locks.items() if lock.stream is not None]
+    return [Rows("a writer in the stream", ("lock", "p50", "p99.9", "max"), body)] if body else []
+
+
+def _stream(lock: LockFigures, found: StreamFigures) -> Sequence[str]:
     if lock.writer_starved:
-        return (*killed, "STARVED", units.NONE, f"over {units.duration(stream.max)}")
-    return (*killed, *(units.duration(ns) for ns in (stream.p50, stream.p99_9, stream.max)))
+        return "STARVED", units.NONE, f"over {units.duration(found.max)}"
+    return [units.duration(ns) for ns in (found.p50, found.p99_9, found.max)]
 
 
 def _survived(survived: bool | None, ns: int | None) -> str:
@@ -152,7 +163,7 @@ def _how(ratio: Ratio) -> str:
     if ratio.met:
         return "met"
     worse = ratio.found / ratio.wanted if ratio.sign == "<=" else ratio.wanted / ratio.found
-    return f"MISSED, ×{worse:.2f}"
+    return f"×{worse:.2f} off"
 
 
 def _verdicts(result: LocksResult) -> list[Rows]:

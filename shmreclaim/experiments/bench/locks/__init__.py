@@ -31,9 +31,9 @@ ROUNDS, QUICK_ROUNDS = 6, 3
 DEATHS_S = 4.0
 """What the deaths take of the budget, whatever it is."""
 STREAM_SHARE = 0.25
-OVERHEAD_S = 0.1
+OVERHEAD_S = 0.15
 """What a play takes besides its parts."""
-LEAST_S = 0.02
+LEAST_S = 0.03
 STARVED_S, QUICK_STARVED_S = 3.0, 1.0
 """A writer that waits so long starves."""
 

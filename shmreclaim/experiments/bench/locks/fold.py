@@ -102,7 +102,7 @@ FROM_PYTHON = "shmreclaim.Mutex", "shmreclaim.RwLock"
 MULTI = "multiprocessing.Lock"
 FASTENERS, FILELOCK = "fasteners.InterProcessReaderWriterLock", "filelock.ReadWriteLock"
 NS, PAIR, ALL = "uncontended", "pair_ops_per_s", "ops_per_s"
-UNITS = {NS: "ns", PAIR: "ops/s of 2", ALL: "ops/s of all"}
+UNITS = {NS: "", PAIR: ", ops/s of 2", ALL: ", ops/s of all"}
 WANTED: tuple[tuple[str, str, str, str, str, str, float], ...] = (
     (NS, RWLOCK, "read", "glibc rwlock", "read", "<=", 0.7),
     (NS, MUTEX, "exclusive", "glibc robust mutex", "exclusive", "<=", 0.7),
@@ -126,7 +126,7 @@ def ratios(locks: Mapping[str, LockFigures]) -> list[Ratio]:
         above = figures.get(one, {}).get(f"{mode}.{what}")
         below = figures.get(other, {}).get(f"{its_mode}.{what}")
         if above and below:
-            told = f"{_told(one, mode)} / {_told(other, its_mode)}, {UNITS[what]}"
+            told = f"{_told(one, mode)} / {_told(other, its_mode)}{UNITS[what]}"
             found.append(Ratio(what=told, found=above / below, sign=sign, wanted=wanted))
     waited = figures.get(RWLOCK, {}).get("stream.p99.9")
     if waited is not None:
