@@ -20,7 +20,7 @@ GRACE_S = 5.0
 READERS = 3
 WRITER = READERS
 HOLD_NS = 2_000_000
-THINK_NS = 1_000_000
+THINK_NS = 500_000
 """What passes between a writer's release and its next request."""
 
 
