@@ -33,7 +33,7 @@ def view(result: LocksResult) -> View:
     return View(
         opening=(opening(result), *_notes(result)),
         tables=[*_tables(result), _deaths(result), *_streams(result), *_ratios(result), *_verdicts(result)],
-        closing=[*LEGEND, _floor(result), *not_installed(result), *_refused(result), _end(result)],
+        closing=[*LEGEND, _floor(result), *not_installed(result), *_unserved(result), *_refused(result), _end(result)],
         figures=_figures(result),
         headline=_headline(result),
     )
@@ -172,6 +172,18 @@ def _verdicts(result: LocksResult) -> list[Rows]:
         for each in result.thresholds
     ]
     return [Rows("thresholds", ("threshold", "lock", "found", ""), body)] if body else []
+
+
+def _unserved(result: LocksResult) -> list[str]:
+    """Name those that could not keep up with planned arrivals."""
+    late = {
+        short(name) + SUFFIX[mode]: figures.unserved
+        for name, lock in result.locks.items()
+        for mode, figures in lock.modes.items()
+        if figures.unserved
+    }
+    told = ", ".join(f"{name} {units.count(number)}" for name, number in late.items())
+    return [f"planned arrivals that were not served by the end: {told}"] if late else []
 
 
 def _refused(result: LocksResult) -> list[str]:

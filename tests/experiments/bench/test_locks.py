@@ -6,12 +6,13 @@ import multiprocess
 import pytest
 
 from shmreclaim.errors import UsageError
-from shmreclaim.experiments.bench.locks import bench_locks, make_ready
+from shmreclaim.experiments.bench.locks import bench_locks
 from shmreclaim.experiments.bench.locks.candidates import BUSTED, OURS, PEERS, Candidate, choose
 from shmreclaim.experiments.bench.locks.deaths import Deaths
 from shmreclaim.experiments.bench.locks.ground import Ground
 from shmreclaim.experiments.bench.locks.options import LockOptions
 from shmreclaim.experiments.bench.locks.play import PARTS, BrokenError, Play, Setting, play
+from shmreclaim.experiments.bench.locks.session import make_ready
 from shmreclaim.experiments.bench.locks.stream import write_in_stream
 from shmreclaim.experiments.bench.locks.troupe import FailedError, Troupe
 from tests.experiments.bench import lock_breeds as breeds

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import multiprocessing
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -47,6 +48,8 @@ class Candidate:
     @property
     def installed(self) -> bool:
         """Whether it can be made."""
+        if self.family == "glibc":
+            return "CS_GNU_LIBC_VERSION" in os.confstr_names
         return not self.package or importlib.util.find_spec(self.package) is not None
 
     @property
@@ -267,8 +270,6 @@ def versions(candidates: Sequence[Candidate]) -> dict[str, str]:
 
 
 def _glibc_version(candidates: Sequence[Candidate]) -> dict[str, str]:
-    import os
-
-    if not any(each.family == "glibc" for each in candidates):
+    if not any(each.family == "glibc" and each.installed for each in candidates):
         return {}
     return {"glibc": (os.confstr("CS_GNU_LIBC_VERSION") or "glibc unknown").split()[-1]}
