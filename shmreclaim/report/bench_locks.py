@@ -177,7 +177,7 @@ def _verdicts(result: LocksResult) -> list[Rows]:
 def _unserved(result: LocksResult) -> list[str]:
     """Name those that could not keep up with planned arrivals."""
     late = {
-        short(name) + SUFFIX[mode]: figures.unserved
+        name + SUFFIX[mode]: figures.unserved
         for name, lock in result.locks.items()
         for mode, figures in lock.modes.items()
         if figures.unserved

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from shmreclaim.bench_result import Verdict
@@ -121,6 +122,21 @@ def test_an_open_loop_says_from_when_waits_count() -> None:
     opening = view(locks(loop="open, Poisson arrivals")).opening
     assert "open, Poisson arrivals loop" in opening[1]
     assert "from the planned arrival" in opening[2]
+
+
+def test_locks_that_did_not_keep_up_with_the_plan_are_named() -> None:
+    """With how many arrivals they still owed."""
+    late = LockFigures(called="compiled", read=mode(1), write=msgspec.structs.replace(mode(1), unserved=1_234))
+    closing = view(locks(locks={"shmreclaim.RwLock (compiled)": late})).closing
+    assert "planned arrivals that were not served by the end: shmreclaim.RwLock (compiled)-W 1,234" in closing
+    assert not any("planned arrivals" in line for line in view(locks()).closing)
+
+
+def test_an_interval_that_says_nothing_is_not_told() -> None:
+    """More than ten times the figure."""
+    wide = msgspec.structs.replace(mode(1), ops_per_s=800.0, ops_per_s_ci=(0.0, 9e6))
+    told = show(view(locks(locks={"shmreclaim.Mutex": LockFigures(called="python", exclusive=wide)})), "table", Style())
+    assert "800 ±>999%" in told
 
 
 def test_fewer_processes_than_cores_measure_no_scheduler() -> None:

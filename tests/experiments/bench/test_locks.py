@@ -1,6 +1,8 @@
 """What the bench of locks does with real processes: what it measures, and whom it catches."""
 
 import contextlib
+import time
+from pathlib import Path
 
 import multiprocess
 import pytest
@@ -9,9 +11,9 @@ from shmreclaim.errors import UsageError
 from shmreclaim.experiments.bench.locks import bench_locks
 from shmreclaim.experiments.bench.locks.candidates import BUSTED, OURS, PEERS, Candidate, choose
 from shmreclaim.experiments.bench.locks.deaths import Deaths
-from shmreclaim.experiments.bench.locks.ground import Ground
+from shmreclaim.experiments.bench.locks.ground import LOG_ROOM, Ground
 from shmreclaim.experiments.bench.locks.options import LockOptions
-from shmreclaim.experiments.bench.locks.play import PARTS, BrokenError, Play, Setting, play
+from shmreclaim.experiments.bench.locks.play import PARTS, BrokenError, Play, Setting, act, play
 from shmreclaim.experiments.bench.locks.session import make_ready
 from shmreclaim.experiments.bench.locks.stream import write_in_stream
 from shmreclaim.experiments.bench.locks.troupe import FailedError, Troupe
@@ -87,6 +89,33 @@ def test_processes_that_never_end_are_ended() -> None:
     setting = Setting(readers=2, writers=1, hold=0, think=0, arrival=None, seconds=0.02, grace=0.5)
     with pytest.raises(FailedError, match="3 of 3 processes"):
         play(breeds.IS_NEVER_RELEASED, setting, no_signals)
+
+
+@pytest.mark.parametrize("called", [" (compiled)", ""])
+@pytest.mark.parametrize(("mode", "of_a_reader", "counts"), [("read", 1, 0), ("read", 0, 1), ("write", 1, 1)])
+def test_a_hand_off_is_to_one_who_waited_for_that_release(
+    called: str, mode: str, of_a_reader: int, counts: int, tmp_path: Path
+) -> None:
+    """No reader waits for a reader. The release is made up: by another process, long after this one began to wait."""
+    candidate = BY_NAME[f"shmreclaim.RwLock{called}"]
+    with Ground(1, 1) as ground:
+        way = candidate.make(ground, tmp_path)()[mode]
+        part = ground.parts[0]
+        part.set(0, slot=ground.tasks.slot(), end=time.monotonic_ns() + 10**10)
+        ground.set("tickets", LOG_ROOM - 2)
+        ground.set("released_at", time.monotonic_ns() + 10**10)
+        ground.set("released_by", 8 * 2 + of_a_reader)
+        act(ground, part, 0, way, "take_in_turn")
+        assert ground.get("grants") == 2
+        assert part.histogram(0, "handoffs").count == counts
+
+
+@pytest.mark.parametrize("name", ["shmreclaim.Mutex (compiled)", "shmreclaim.Mutex"])
+def test_of_a_mutex_that_all_want_there_are_hand_offs(name: str) -> None:
+    """From one who held it asleep to one who slept."""
+    handoffs = play(BY_NAME[name], SETTING, no_signals)["exclusive"].handoffs
+    assert handoffs.count > 0
+    assert (handoffs.percentile(50) or 0) > 0
 
 
 @pytest.mark.parametrize("name", ["shmreclaim.Mutex (compiled)", "shmreclaim.Mutex"])

@@ -40,7 +40,7 @@ SCENE = record(
     Field("stop", "the parent: whether those who play until told are to end", line=True),
     Field("tickets", "atomic: who asked for the lock", line=True),
     Field("grants", "under the lock, or atomic: who got it", line=True),
-    Field("released_by", "under the lock: who had it last"),
+    Field("released_by", "who gave it up last, and whether it had it for read: offset * 2 + 1 then"),
     Field("released_at", "under the lock; ns on the clock"),
     Field("log", "one writer each: the ticket and the class of each grant, in their order", LOG_ROOM, line=True),
     Field("tree", "the parent: counts for `bypasses`", LOG_ROOM + 1),

@@ -269,11 +269,11 @@ def take_in_turn(mem: Any, scene: int, me: int) -> int:
         take(mem, cpu, lock, kind)
         got = clock_ns()
         write_once(mem, scene + SCENE.log + fetch_add(mem, scene + SCENE.grants, 1), ticket * 2 + reads)
-        released = read_once(mem, scene + SCENE.released_at)
-        if released > asked + ASLEEP_NS and read_once(mem, scene + SCENE.released_by) != me:
+        released, by = read_once(mem, scene + SCENE.released_at), read_once(mem, scene + SCENE.released_by)
+        if released > asked + ASLEEP_NS and by >> 1 != me and by & reads == 0:  # no reader waits for a reader
             histogram_add(mem, me + PLAYER.handoffs, got - released)
         nap_until(mem, me, got + read_once(mem, me + PLAYER.hold))
-        write_once(mem, scene + SCENE.released_by, me)
+        write_once(mem, scene + SCENE.released_by, me * 2 + reads)
         write_once(mem, scene + SCENE.released_at, clock_ns())
         give(mem, cpu, lock, kind)
         asked = clock_ns()

@@ -129,11 +129,11 @@ class PythonPlayer:
             self.way.acquire()
             got = now()
             memory[scene + SCENE.log + self.draw(address, scene + SCENE.grants)] = ticket * 2 + self.way.reads
-            released = memory[scene + SCENE.released_at]
-            if released > asked + ASLEEP_NS and memory[scene + SCENE.released_by] != at:
+            released, by = memory[scene + SCENE.released_at], memory[scene + SCENE.released_by]
+            if released > asked + ASLEEP_NS and by >> 1 != at and by & self.way.reads == 0:
                 handoffs.append(got - released)
             nap_until(got + hold)
-            memory[scene + SCENE.released_by] = at
+            memory[scene + SCENE.released_by] = at * 2 + self.way.reads
             memory[scene + SCENE.released_at] = now()
             self.way.release()
             asked = now()
