@@ -107,9 +107,9 @@ def test_a_signal_ends_the_bench_at_once(line: str, number: int, code: int, tmp_
 
 @pytest.mark.stress
 @pytest.mark.parametrize("line", ["killing holders", "a writer beside readers", "shmreclaim.Mutex"])
-def test_the_processes_of_the_bench_die_with_it(line: str) -> None:
+def test_the_processes_of_the_bench_die_with_it(line: str, tmp_path: Path) -> None:
     """Killed with SIGKILL, it cannot clean up; no segment of it had a name even so."""
-    with Command("bench", "locks", "--peers", "multiprocessing") as command:
+    with Command("bench", "locks", "--peers", "multiprocessing", TMPDIR=str(tmp_path)) as command:
         command.await_line(line)
         await_true(lambda: len(command.running()) > 1, "its players")
         send(command, signal.SIGKILL, to_group=False)
