@@ -6,8 +6,6 @@ import ctypes
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from llvmlite import ir
-
 from shmreclaim.machine import _intrinsics as ll
 from shmreclaim.machine.atomics import operation
 
@@ -26,9 +24,9 @@ _libc = ctypes.CDLL(None)
 def _function(name: str) -> Callable[[Body], Body]:
     """Make a function of glibc that takes the address of a lock callable from compiled code."""
 
-    def emit(builder: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
-        function = ll._extern(builder, name, ir.FunctionType(ll.I32, [ll.I64]))
-        return builder.sext(builder.call(function, args), ll.I64)
+    def emit(builder: Any, args: list[Any]) -> Any:
+        kind = ll.ir.FunctionType(ll.I32, [ll.I64])  # type: ignore[attr-defined] # only the machine imports llvmlite
+        return builder.sext(builder.call(ll._extern(builder, name, kind), args), ll.I64)
 
     return operation(ll._define(1, emit))
 

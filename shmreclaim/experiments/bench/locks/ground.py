@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmreclaim.machine.arena import Arena
-from shmreclaim.machine.atomics import clock_ns, fetch_add, load_acquire, read_once, store_release, write_once
+from shmreclaim.machine.atomics import clock_ns, fetch_add_relaxed, read_once, write_once
 from shmreclaim.machine.compile import compiled_nogil, entry_point
 from shmreclaim.machine.cpu import MAX_CPUS
 from shmreclaim.machine.futex import futex_wait, futex_wake
@@ -34,9 +34,8 @@ SCENE = record(
     Field("lock", "the lock, of ours or of glibc's", LOCK.SIZE),
     Field("first", "under the lock: changed first", line=True),
     Field("second", "under the lock: changed last, so equal to `first` for whoever has the lock"),
-    Field("arrived", "atomic: processes at the gate", line=True),
-    Field("gate", "atomic, futex: how many gates were passed"),
-    Field("start", "the last at the gate; ns on the clock"),
+    Field("arrived", "atomic: processes that came to a gate, all gates together", line=True),
+    Field("start", "the last at a gate; futex; ns on the clock"),
     Field("stop", "the parent: whether those who play until told are to end", line=True),
     Field("tickets", "atomic: who asked for the lock", line=True),
     Field("grants", "under the lock, or atomic: who got it", line=True),
@@ -68,15 +67,16 @@ PLAYER = record(
 
 @compiled_nogil
 def _pass_gate(mem: Any, scene: int, players: int) -> int:
-    """Wait for all players; the time at which all begin."""
-    gate = read_once(mem, scene + SCENE.gate)
-    if fetch_add(mem, scene + SCENE.arrived, 1) == players - 1:
-        write_once(mem, scene + SCENE.arrived, 0)
+    """Wait for all players; the time at which all begin.
+
+    That time is the gate: it changes when the last one has come, so nothing has to be seen in an order.
+    """
+    before = read_once(mem, scene + SCENE.start)
+    if (fetch_add_relaxed(mem, scene + SCENE.arrived, 1) + 1) % players == 0:
         write_once(mem, scene + SCENE.start, clock_ns() + LEAD_NS)
-        store_release(mem, scene + SCENE.gate, gate + 1)
-        futex_wake(mem, scene + SCENE.gate, EVERYBODY)
-    while load_acquire(mem, scene + SCENE.gate) == gate:
-        futex_wait(mem, scene + SCENE.gate, gate, 0)
+        futex_wake(mem, scene + SCENE.start, EVERYBODY)
+    while read_once(mem, scene + SCENE.start) == before:
+        futex_wait(mem, scene + SCENE.start, before, 0)
     return read_once(mem, scene + SCENE.start)
 
 

@@ -9,14 +9,7 @@ from typing import Any
 
 from shmreclaim.experiments.bench.locks import glibc
 from shmreclaim.experiments.bench.locks.ground import LOG_ROOM, PLAYER, SCENE
-from shmreclaim.machine.atomics import (
-    clock_ns,
-    fetch_add,
-    fetch_add_acquire,
-    fetch_add_release,
-    read_once,
-    write_once,
-)
+from shmreclaim.machine.atomics import clock_ns, fetch_add_relaxed, read_once, write_once
 from shmreclaim.machine.compile import compiled, compiled_nogil
 from shmreclaim.machine.futex import futex_wait
 from shmreclaim.machine.histogram import histogram_add
@@ -127,8 +120,8 @@ def add_twice(mem: Any, scene: int, pairs: int) -> int:
     """Add to a word and take it away again: less no lock can cost that others may see."""
     start = clock_ns()
     for _ in range(pairs):
-        fetch_add_acquire(mem, scene + SCENE.lock, 1)
-        fetch_add_release(mem, scene + SCENE.lock, -1)
+        fetch_add_relaxed(mem, scene + SCENE.lock, 1)
+        fetch_add_relaxed(mem, scene + SCENE.lock, -1)
     return clock_ns() - start
 
 
@@ -253,7 +246,7 @@ def wait_open(mem: Any, scene: int, me: int) -> int:
 @compiled
 def draw(mem: Any, counter: int) -> int:
     """Draw the next number."""
-    return fetch_add(mem, counter, 1)
+    return fetch_add_relaxed(mem, counter, 1)
 
 
 @compiled_nogil
@@ -263,12 +256,12 @@ def take_in_turn(mem: Any, scene: int, me: int) -> int:
     lock, reads = scene + SCENE.lock, only_reads(kind)
     asked = clock_ns()
     while asked < read_once(mem, me + PLAYER.end):
-        ticket = fetch_add(mem, scene + SCENE.tickets, 1)
+        ticket = draw(mem, scene + SCENE.tickets)
         if ticket >= LOG_ROOM:
             return 0
         take(mem, cpu, lock, kind)
         got = clock_ns()
-        write_once(mem, scene + SCENE.log + fetch_add(mem, scene + SCENE.grants, 1), ticket * 2 + reads)
+        write_once(mem, scene + SCENE.log + draw(mem, scene + SCENE.grants), ticket * 2 + reads)
         released, by = read_once(mem, scene + SCENE.released_at), read_once(mem, scene + SCENE.released_by)
         if released > asked + ASLEEP_NS and by >> 1 != me and by & reads == 0:  # no reader waits for a reader
             histogram_add(mem, me + PLAYER.handoffs, got - released)
