@@ -10,10 +10,10 @@ up, and returns when a signal came, so that Python's handlers run, and then wait
 Limits: 53 threads at a time for each segment.
 """
 
-from shmreclaim.locks.arenas import lock_arena
+from shmreclaim.locks.arenas import lock_arena, unlink
 from shmreclaim.locks.counting import Completion, Semaphore
 from shmreclaim.locks.mutex import Mutex
 from shmreclaim.locks.rwlock import RwLock
 from shmreclaim.locks.sides import OwnerDied
 
-__all__ = ["Completion", "Mutex", "OwnerDied", "RwLock", "Semaphore", "lock_arena"]
+__all__ = ["Completion", "Mutex", "OwnerDied", "RwLock", "Semaphore", "lock_arena", "unlink"]

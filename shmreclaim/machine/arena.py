@@ -74,7 +74,7 @@ class Arena:
         segment = _open(name, posix_ipc.O_CREAT)
         try:
             _refuse_strangers(name, segment.fd)
-            fcntl.flock(segment.fd, fcntl.LOCK_EX)  # given up when the descriptor is closed
+            fcntl.flock(segment.fd, fcntl.LOCK_EX)
             if not _is_complete(segment.fd):
                 os.ftruncate(segment.fd, 0)
                 size = round_up(words * 8, mmap.PAGESIZE)
@@ -83,6 +83,7 @@ class Arena:
                 arena._write_header(size // 8, fill)
                 return arena
         finally:
+            fcntl.flock(segment.fd, fcntl.LOCK_UN)  # closing would not do: a mapping has a descriptor of its own
             segment.close_fd()
         return cls.attach(name)
 

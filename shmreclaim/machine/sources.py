@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
-COMPILED_LAYERS = ("machine", "lib", "sync", "mm", "designs", "kernel.py", "locks.py", "workers")
+COMPILED_LAYERS = ("machine", "lib", "sync", "mm", "designs", "kernel.py", "locks", "workers")
 
 
 @functools.cache

@@ -95,10 +95,10 @@ def _claim(mem: Any, slot: int, before: int, claim: int) -> int:
 def _join(mem: Any, slot: int, claim: int) -> int:
     """Show a life that just began to those who watch lives; a predecessor's end is no news any more."""
     mask = 1 << read_once(mem, slot + CPU.id)
-    store_release(mem, slot + CPU.lived, claim)  # pairs with _has_ended()
+    store_release(mem, slot + CPU.lived, claim)  # P13: pairs with _has_ended()
     fetch_or_relaxed(mem, HEADER.lives, mask)
     fetch_and_relaxed(mem, HEADER.announced, ~mask)
-    fetch_add(mem, HEADER.lives_seq, 1)  # who sleeps having seen it watches the new life
+    fetch_add(mem, HEADER.lives_seq, 1)  # P27: pairs with lives_seen(): who sleeps having seen it watches this life
     return futex_wake(mem, HEADER.lives_seq, EVERYBODY)
 
 
@@ -108,7 +108,8 @@ def _has_ended(mem: Any, slot: int, claim: int) -> int:
 
     In this order: a life that was dead before its task began was its predecessor's.
     """
-    if load_acquire(mem, slot + CPU.lived) != claim or read_once(mem, slot + CPU.life) & MAX_UINT32 == 0:
+    lived = load_acquire(mem, slot + CPU.lived)  # P13: pairs with _join()
+    if lived != claim or read_once(mem, slot + CPU.life) & MAX_UINT32 == 0:
         return -1
     return is_dead(mem, slot)
 

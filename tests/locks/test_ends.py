@@ -10,7 +10,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -241,7 +240,9 @@ def test_a_sleeper_that_is_granted_its_lock_as_another_task_ends_passes_the_news
     first.release()
     os.kill(holder, signal.SIGKILL)
     try:
-        until(lambda: os.waitpid(waiter, os.WNOHANG)[0] == waiter, "the waiter to get the dead one's lock", PATIENCE / 2)
+        until(
+            lambda: os.waitpid(waiter, os.WNOHANG)[0] == waiter, "the waiter to get the dead one's lock", PATIENCE / 2
+        )
     finally:
         for pid in (holder, granted, waiter):
             _end(pid)
