@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from shmreclaim.locks import Mutex
-from tests.test_locks import PATIENCE, until, waiters
+from tests.locks.test_locks import PATIENCE, until, waiters
 
 NO_SUITE = "this Python comes without its test suite"
 lock_tests = pytest.importorskip("test.lock_tests", reason=NO_SUITE)

@@ -33,22 +33,28 @@ Json = Annotated[
 """The option `--json`, as every command has it that gives a result."""
 
 
+def check(json: str | None) -> None:
+    """Refuse a file that cannot be written, before anything is measured."""
+    from shmreclaim.report.json import check_writable
+
+    if json not in (None, STDOUT):
+        check_writable(Path(json))
+
+
 def produce(
     json: str | None, make: Callable[[Lines | Bar], ResultT], render: Callable[[ResultT, Style], str]
 ) -> ResultT:
     """Give what `make` makes, which is told where progress goes, and deliver it; `json` is checked before."""
     from shmreclaim.cli.progress import make_progress
-    from shmreclaim.report.json import check_writable
 
-    if json not in (None, STDOUT):
-        check_writable(Path(json))
+    check(json)
     with make_progress(sys.stderr) as progress:
         result = make(progress)
-    _deliver(result, json, render)
+    deliver(result, json, render)
     return result
 
 
-def _deliver(result: ResultT, json: str | None, render: Callable[[ResultT, Style], str]) -> None:
+def deliver(result: ResultT, json: str | None, render: Callable[[ResultT, Style], str]) -> None:
     """Print what `render` makes of a result; where JSON has standard output, that goes to standard error."""
     from shmreclaim.report.json import encode, write
     from shmreclaim.report.style import style_for

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from shmreclaim import __version__
 from shmreclaim.experiments.compare import describe_machine
 from shmreclaim.machine.compile import out_of_line_functions
-from shmreclaim.workers.lifeline import held_signals
+from shmreclaim.signals import held_signals
 
 
 class Progress(Protocol):

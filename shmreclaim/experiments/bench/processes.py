@@ -15,7 +15,8 @@ from multiprocess import connection
 from shmreclaim.errors import Inconclusive, InternalError, SetupError, ShmreclaimError
 from shmreclaim.executions.crew import POLL_S, death
 from shmreclaim.experiments.bench.turns import Figure
-from shmreclaim.workers.lifeline import follow_parent, held_signals, start
+from shmreclaim.signals import held_signals
+from shmreclaim.workers.lifeline import follow_parent, start
 
 Key = TypeVar("Key", bound=Hashable)
 Tell = Callable[[str, int, int], None]

@@ -1,7 +1,7 @@
 """Shared memory for what is measured in this process alone."""
 
 from shmreclaim.machine.arena import Arena
-from shmreclaim.workers.lifeline import held_signals
+from shmreclaim.signals import held_signals
 
 
 def nameless_segment(words: int) -> Arena:

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from shmreclaim.locks.arenas import tasks_in
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.atomics import clock_ns, fetch_add_relaxed, read_once, write_once
 from shmreclaim.machine.compile import compiled_nogil, entry_point
@@ -19,7 +20,7 @@ from shmreclaim.machine.cpu import MAX_CPUS
 from shmreclaim.machine.futex import futex_wait, futex_wake
 from shmreclaim.machine.histogram import HISTOGRAM, N_BUCKETS
 from shmreclaim.machine.layout import HEADER, LINE, Field, record
-from shmreclaim.machine.tasks import SLOT_WORDS, Tasks, tasks_in
+from shmreclaim.machine.tasks import SLOT_WORDS, Tasks
 from shmreclaim.result import Histogram
 from shmreclaim.sync.lockdep import LOCK
 

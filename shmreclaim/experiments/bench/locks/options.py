@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shmreclaim.errors import UsageError
-from shmreclaim.experiments.compare import at_least_one, positive
+from shmreclaim.ranges import expect_number, expect_whole
 
 LEAST_SECONDS = 1.0
 MOST_PER_S = 1e6
@@ -31,11 +31,11 @@ class LockOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
         for name in ("readers", "writers", "cpus"):
-            at_least_one(name, getattr(self, name))
+            expect_whole(name, getattr(self, name))
         for name in ("hold", "think"):
             _not_negative(name, getattr(self, name))
-        positive("seconds", self.seconds)
-        positive("arrival", self.arrival)
+        expect_number("seconds", self.seconds)
+        expect_number("arrival", self.arrival)
         if self.arrival is not None and self.arrival > MOST_PER_S:
             raise UsageError(f"--arrival {self.arrival:g} is out of range", remedy=f"Give at most {MOST_PER_S:g}.")
         if self.arrival is not None and self.think is not None:

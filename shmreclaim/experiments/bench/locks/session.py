@@ -20,7 +20,7 @@ from shmreclaim.experiments.bench.turns import Figure, turns
 from shmreclaim.lock_figures import LockFigures, StreamFigures, Survival
 from shmreclaim.locks import Mutex, RwLock
 from shmreclaim.machine.compile import entry_point, out_of_line_functions
-from shmreclaim.workers.lifeline import held_signals
+from shmreclaim.signals import held_signals
 
 ROUNDS, QUICK_ROUNDS = 6, 3
 """Six are the fewest with an interval of 95 %."""
@@ -160,12 +160,17 @@ def _use_locks_once() -> None:
 
 
 def make_ready(progress: Progress) -> None:
-    """Compile what the cache lacks and load everything: the players are forked with it."""
+    """Compile what the cache lacks and load everything: the players are forked with it.
+
+    A signal waits for the end of one: the compiler may swallow an exception out of a handler.
+    """
     units: list[Callable[[], Any]] = [
         _use_locks_once,
         *out_of_line_functions("shmreclaim.sync.", "shmreclaim.machine."),
     ]
     units += [lambda name=name, n=n: entry_point(getattr(loops, name), n) for name, n in loops.CALLED.items()]  # type: ignore[misc]
-    for done, unit in enumerate(units):
-        unit()
-        progress.compiling(done + 1, len(units))
+    with held_signals() as take_signals:
+        for done, unit in enumerate(units):
+            unit()
+            progress.compiling(done + 1, len(units))
+            take_signals()
