@@ -140,7 +140,7 @@ class _Anonymous:
         self.free: list[Place] = []
         self.tasks: Tasks | None = None
         self.left = 0
-        self.segments: list[str] = []
+        self.segments: list[Arena] = []
 
     def take(self, init: Callable[[int, int], Any]) -> Place:
         """Make a lock, where one was before if possible."""
@@ -153,7 +153,7 @@ class _Anonymous:
                 arena = lock_arena(ANONYMOUS_LOCKS)
                 _at_exit(arena.remove)
                 self.tasks, self.left = tasks_in(arena), ANONYMOUS_LOCKS
-                self.segments.append(arena.name)
+                self.segments.append(arena)
             self.left -= 1
             return new_lock(self.tasks.arena, init)
 
@@ -173,7 +173,13 @@ _anonymous = _Anonymous()
 
 def kept_segments() -> list[str]:
     """Names of the segments that this process keeps to its end, for locks that are nobody's in particular."""
-    return list(_anonymous.segments)
+    return [arena.name for arena in _anonymous.segments]
+
+
+def hide_segments() -> None:
+    """Remove their names: from here on, who inherits these locks by fork has them, and nobody else gets at them."""
+    for arena in _anonymous.segments:
+        arena.remove()
 
 
 def _at_exit(function: Callable[[], object]) -> None:

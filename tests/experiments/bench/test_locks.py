@@ -257,7 +257,7 @@ def test_processes_are_split_into_readers_and_writers(given: dict[str, int], spl
         ({"writers": -1}, "--writers -1 is out of range"),
         ({"cpus": 1}, "--readers 1 and --writers 1 are not --cpus 1"),
         ({"cpus": 4, "readers": 3, "writers": 3}, "are not --cpus 4"),
-        ({"cpus": 55}, "55 processes asked for; at most 54"),
+        ({"cpus": 55}, "55 processes asked for; at most 53"),
         ({"hold": -1}, "--hold -1 is out of range"),
         ({"think": -5}, "--think -5 is out of range"),
         ({"seconds": 0.0}, "--seconds 0 is out of range"),
