@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 from shmreclaim.machine.cpu import CPU, READER_SHIFT, cpu_init
 from shmreclaim.machine.layout import HEADER
+from shmreclaim.machine.life import FUTEX_OWNER_DIED, FUTEX_WAITERS
 from shmreclaim.sync.lockdep import LOCK, LOCKSTAT, LOCKSTAT_WORDS
+from shmreclaim.sync.rwsem_queue import OWNER_SHIFT, WRITER
 from shmreclaim.sync.wait_queue import queue_init, queue_waiter
 from tests.both import Memory
 
@@ -54,8 +56,21 @@ class Board:
     def enqueue(self, number: int, mode: int, flags: int) -> None:
         """Put CPU `number` into the lock's queue, as one that came to wait just now, and set `flags` in the word."""
         self.call(queue_waiter, self.cpus[number], self.lock, mode)
+        self.field(number, CPU.wait_for, self.lock)
         self.word |= flags
         self.field(number, CPU.wait_since, 1 << 62)
+
+    def live(self, *numbers: int) -> None:
+        """Give CPUs lives, of threads of some number."""
+        for number in numbers:
+            self.field(number, CPU.life, 100 + number | FUTEX_WAITERS)
+            self[HEADER.lives] |= 1 << number
+
+    def die(self, *numbers: int) -> None:
+        """End the lives of CPUs, as the kernel would."""
+        for number in numbers:
+            self.field(number, CPU.life, FUTEX_OWNER_DIED | FUTEX_WAITERS)
+            self[HEADER.lives] |= 1 << number
 
     def queue(self) -> list[int]:
         """Numbers of the queued CPUs, first come first."""
@@ -82,3 +97,8 @@ class Board:
 def bit(number: int) -> int:
     """Reader bit of a CPU in an rwsem's word."""
     return 1 << (number + READER_SHIFT - 1)
+
+
+def writer(number: int) -> int:
+    """Bits of an rwsem's word that CPU `number` holds for write."""
+    return WRITER | number << OWNER_SHIFT

@@ -37,15 +37,10 @@ from shmreclaim.sync.rwsem_queue import (
 )
 from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE
 from tests.both import KINDS
-from tests.sync.board import CPUS, Board, bit
+from tests.sync.board import CPUS, Board, bit, writer
 
 PAST = 1
 """A deadline that is over: the wait ends at once."""
-
-
-def writer(number: int) -> int:
-    """Bits of a word that CPU `number` holds for write."""
-    return WRITER | number << OWNER_SHIFT
 
 
 WORDS = {
