@@ -4,7 +4,8 @@ The victim is a real process, stepped by ptrace and killed after so many instruc
 meanwhile: they hold the lock, or sleep in its queue. Afterwards nothing of the victim may be left: everybody gets in
 and out, and the lock is free, with an empty queue.
 
-Some thirty points of each scenario are tried; all of them with `-m slow`.
+Tried are the points at which the victim would leave something else behind: after each change of what is shared, before
+and after each system call. All instructions are tried with `-m slow`.
 """
 
 import ctypes
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from shmreclaim import Mutex, RwLock
+from shmreclaim.locks import lock_arena
 from shmreclaim.machine.compile import c_address
 from shmreclaim.sync.lockdep import LOCK
 from shmreclaim.sync.mutex import mutex_lock_until, mutex_unlock
@@ -26,7 +28,6 @@ from tests.sync.crew import PATIENCE, until, until_asleep
 
 pytestmark = pytest.mark.stress
 
-POINTS = 30
 PAST = 1
 
 
@@ -67,7 +68,8 @@ class Stage:
         """Make the lock; the test and the waiters take their places."""
         self.scenario = scenario
         mutex = scenario.function in (mutex_lock_until, mutex_unlock)
-        self.lock: Any = Mutex() if mutex else RwLock()
+        self.arena = lock_arena()  # of its own, so that the victim does the same each time
+        self.lock: Any = Mutex(self.arena) if mutex else RwLock(self.arena)
         side = self.lock._side if mutex else self.lock._read
         self.tasks, self.at = side.tasks, side.at
         self.address = c_address(scenario.function, 3 + len(scenario.more))
@@ -76,9 +78,9 @@ class Stage:
         self.victim: Victim | None = None
         self.waiters: list[int] = []
 
-    def act(self, what: str, way: str) -> Any:
+    def act(self, what: str, way: str, *arguments: Any) -> Any:
         """Acquire or release the lock one way."""
-        return getattr(self.lock, what if way == "mutex" else f"{what}_{way}")()
+        return getattr(self.lock, what if way == "mutex" else f"{what}_{way}")(*arguments)
 
     def word(self, offset: int) -> int:
         """A word of the lock."""
@@ -93,17 +95,21 @@ class Stage:
         function = ctypes.CFUNCTYPE(ctypes.c_int64, *(ctypes.c_int64,) * len(arguments))(self.address)
         return lambda: function(*arguments)
 
-    def play(self, steps: int) -> int:
-        """Let the victim do so many instructions and kill it; how many it did."""
+    def image(self) -> bytes:
+        """All that is shared."""
+        return bytes(self.arena.memory)
+
+    def play(self, run: Callable[[Victim], Any]) -> Any:
+        """Let the victim run and kill it; what `run` gives."""
         if not self.scenario.victim_holds:
             self._queue(self.scenario.waiters)
         self.victim = Victim(self._prepare, self.address)
         if self.scenario.victim_holds:
             self._queue(self.scenario.waiters)
-        done = self.victim.step(steps)
+        outcome = run(self.victim)
         self.victim.kill()
         self.victim = None
-        return done
+        return outcome
 
     def _queue(self, waiters: tuple[str, ...]) -> None:
         """Let others wait, one after the other; each takes the lock and gives it up."""
@@ -123,7 +129,7 @@ class Stage:
             self.act("release", self.scenario.test_holds)
         self._see_waiters_off()
         way = "mutex" if isinstance(self.lock, Mutex) else "write"
-        self.act("acquire", way)
+        assert self.act("acquire", way, True, PATIENCE), "the lock is never free"
         self._queue((way,))
         self.act("release", way)
         self._see_waiters_off()
@@ -141,6 +147,7 @@ class Stage:
         for pid in self.waiters:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+        self.arena.close()
 
 
 def _exit_status(pid: int) -> int:
@@ -163,26 +170,31 @@ def scenario(request: pytest.FixtureRequest) -> Scenario:
     return SCENARIOS[request.param]
 
 
-def killed_after(scenario: Scenario, steps: int) -> int:
-    """Play a scenario with the victim killed after so many instructions; how many it did."""
+def killed(scenario: Scenario, run: Callable[[Stage, Victim], Any]) -> Any:
+    """Play a scenario with the victim killed where `run` leaves it; what that gives."""
     stage = Stage(scenario)
     try:
-        done = stage.play(steps)
+        outcome = stage.play(lambda victim: run(stage, victim))
         stage.check()
-        return done
+        return outcome
     finally:
         stage.close()
 
 
-def test_a_death_at_any_of_many_points_keeps_nobody_waiting(scenario: Scenario) -> None:
+def points_of(scenario: Scenario) -> list[int]:
+    """After how many instructions a death would be another than before."""
+    points: list[int] = killed(scenario, lambda stage, victim: victim.points(stage.image))
+    return points
+
+
+def test_a_death_at_any_point_keeps_nobody_waiting(scenario: Scenario) -> None:
     """From the first instruction to the last, or to where the victim falls asleep."""
-    total = killed_after(scenario, 1_000_000)
-    for k in range(POINTS):
-        killed_after(scenario, total * k // POINTS)
+    for steps in points_of(scenario):
+        killed(scenario, lambda _, victim, steps=steps: victim.step(steps))
 
 
 @pytest.mark.slow
 def test_a_death_at_any_instruction_keeps_nobody_waiting(scenario: Scenario) -> None:
     """All of them."""
-    for steps in range(killed_after(scenario, 1_000_000)):
-        killed_after(scenario, steps)
+    for steps in range(points_of(scenario)[-1]):
+        killed(scenario, lambda _, victim, steps=steps: victim.step(steps))

@@ -139,10 +139,10 @@ def until(condition: Callable[[], bool], what: str, within: float = PATIENCE) ->
 
 def until_asleep(pid: int) -> None:
     """Wait until a process sleeps in the kernel."""
-    stat = f"/proc/{pid}/stat"
+    until(lambda: state_of(pid) == b"S", f"process {pid} to sleep")
 
-    def asleep() -> bool:
-        with open(stat, "rb") as file:  # noqa: PTH123 - read at every turn
-            return file.read().rpartition(b")")[2].split()[0] == b"S"
 
-    until(asleep, f"process {pid} to sleep")
+def state_of(pid: int) -> bytes:
+    """What a process does, as a letter: proc_pid_stat(5)."""
+    with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - read at every turn
+        return file.read().rpartition(b")")[2].split()[0]

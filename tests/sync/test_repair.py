@@ -11,6 +11,7 @@ import pytest
 
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.machine.layout import HEADER
+from shmreclaim.machine.tasks import _join, _part
 from shmreclaim.sync.lockdep import LOCK, READ, WRITE
 from shmreclaim.sync.mutex import (
     DIED,
@@ -74,6 +75,15 @@ def test_who_goes_to_sleep_watches_the_lives_of_all_others_and_announces_the_end
         lives = [board.cpus[n] + CPU.life for n in (2, 4)]
         assert watched == [lives[0], board[lives[0]], lives[1], board[lives[1]]]
         assert (board[HEADER.announced], board[HEADER.lives_seq]) == (mask([3]), 1)
+
+
+def test_a_life_that_begins_is_shown_and_is_no_old_news(board: Board) -> None:
+    """Its predecessor's end was announced; who sleeps is to watch the new life. Others' bits stay."""
+    board[HEADER.lives], board[HEADER.announced] = mask([1, 3]), mask([2, 3])
+    board.call(_join, board.cpus[2])
+    assert [board[HEADER.lives], board[HEADER.announced], board[HEADER.lives_seq]] == [mask([1, 2, 3]), mask([3]), 1]
+    board.call(_part, board.cpus[1])
+    assert [board[HEADER.lives], board[HEADER.announced], board[HEADER.lives_seq]] == [mask([2, 3]), mask([3]), 1]
 
 
 # --- the wait_lock ---------------------------------------------------------------------------------------

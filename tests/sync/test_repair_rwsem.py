@@ -144,6 +144,8 @@ SEMS = {
     ),
     "queued without the flag": Repair(writer(1), (2,), (), (), writer(1) | WAITERS, [2], []),
     "flags without a queue": Repair(bit(1) | WAITERS | HANDOFF, (), (), (), bit(1), [], []),
+    "a reader let in and not told": Repair(bit(2) | WAITERS, (2,), (3,), (), bit(2) | WAITERS, [3], [2]),
+    "a reader let in and not told died": Repair(bit(2) | WAITERS, (2,), (3,), (2,), DIED | WAITERS, [3], [3]),
     "free, first writer perhaps not told": Repair(WAITERS, (), (2, 3), (), WAITERS, [2, 3], [2]),
 }  # fmt: skip
 
