@@ -21,7 +21,7 @@ from shmreclaim.sync.robust import look_for_the_dead
 from shmreclaim.sync.rwsem import down_read_until, down_write_until
 from tests.locks.stepper import Victim, skip_unless_possible
 from tests.locks.test_killed_anywhere import SCENARIOS, WAIT, Scenario, Stage
-from tests.sync.crew import until, until_asleep
+from tests.sync.crew import PATIENCE, until, until_asleep
 
 pytestmark = pytest.mark.stress
 
@@ -96,11 +96,6 @@ def a_lock(way: str) -> Any:
     return Mutex() if way == "mutex" else RwLock()
 
 
-def tasks_of(lock: Mutex | RwLock) -> Tasks:
-    """The slots of its segment."""
-    return (lock._side if isinstance(lock, Mutex) else lock._read).tasks
-
-
 WAYS = pytest.mark.parametrize("way", ["mutex", "read", "write"])
 
 
@@ -121,18 +116,30 @@ def test_all_who_wait_for_anything_of_a_task_that_dies_get_it(fork: Fork) -> Non
         waiter.did()
 
 
-@WAYS
-def test_a_try_gets_what_a_task_held_that_died_while_nobody_looked(fork: Fork, way: str) -> None:
+@pytest.mark.parametrize(
+    ("way", "attempt"),
+    [
+        ("mutex", lambda lock: lock.acquire(False)),
+        ("read", lambda lock: lock.acquire_read(False)),
+        ("read", lambda lock: lock.try_read()),
+        ("write", lambda lock: lock.acquire_write(False)),
+        ("write", lambda lock: lock.try_write()),
+    ],
+    ids=["mutex", "read", "try_read", "write", "try_write"],
+)
+def test_a_try_gets_what_a_task_held_that_died_while_nobody_looked(
+    fork: Fork, way: str, attempt: Callable[[Any], bool]
+) -> None:
     """And is told; nobody slept, so nobody announced its end."""
     lock = a_lock(way)
-    tasks_of(lock).slot()  # so that the builtin tries by itself first
-    assert acting(lock, "acquire", way)(False)
+    assert attempt(lock)  # from here on the builtin knows this thread
     acting(lock, "release", way)()
     holder = fork(acting(lock, "acquire", "mutex" if way == "mutex" else "write"))
     holder.did()
     holder.kill()
-    assert acting(lock, "acquire", way)(False)
+    assert attempt(lock)
     assert lock.recovered
+    acting(lock, "release", way)()  # or this thread would not take the fast path again
 
 
 def test_a_sleeper_hears_of_the_end_of_a_task_that_came_after_it_fell_asleep(fork: Fork) -> None:
@@ -282,3 +289,17 @@ def test_a_slot_that_a_living_process_claimed_is_not_taken_before_its_life_begin
         assert in_thread(tasks.slot) == slot
         assert mutex.acquire(False)
         assert mutex.recovered
+        mutex.release()
+
+
+def test_a_thread_that_ends_leaves_one_segment_in_order_and_dies_with_a_lock_of_another() -> None:
+    """What it leaves is taken off the list that the kernel walks, and the rest of that list stays."""
+    with lock_arena() as first, lock_arena() as second:
+        held, given_up = Mutex(first), Mutex(second)
+        assert in_thread(lambda: held.acquire() and given_up.acquire() and given_up.release() is None)
+        assert held.acquire(timeout=PATIENCE)
+        assert held.recovered
+        held.release()
+        assert given_up.acquire(False)
+        assert not given_up.recovered
+        given_up.release()
