@@ -198,7 +198,7 @@ def _waits(lock: Mutex, *, stays: bool) -> int:
     if pid == 0:
         lock.acquire()
         lock.release()
-        time.sleep(PATIENCE if stays else 0)
+        time.sleep(3 * PATIENCE if stays else 0)
         os._exit(0)
     until(lambda: lock._side.tasks.words[lock._side.at + LOCK.waiters] != queued, "it to queue")
     until_asleep(pid)
@@ -230,7 +230,7 @@ def test_a_sleeper_that_is_granted_its_lock_as_another_task_ends_passes_the_news
     holder = os.fork()
     if holder == 0:
         second.acquire()
-        time.sleep(2 * PATIENCE)
+        time.sleep(3 * PATIENCE)
     until(second.locked, "a holder")
     first.acquire()
     granted = _waits(first, stays=True)
@@ -240,9 +240,7 @@ def test_a_sleeper_that_is_granted_its_lock_as_another_task_ends_passes_the_news
     first.release()
     os.kill(holder, signal.SIGKILL)
     try:
-        until(
-            lambda: os.waitpid(waiter, os.WNOHANG)[0] == waiter, "the waiter to get the dead one's lock", PATIENCE / 2
-        )
+        until(lambda: os.waitpid(waiter, os.WNOHANG)[0] == waiter, "the waiter to get the dead one's lock")
     finally:
         for pid in (holder, granted, waiter):
             _end(pid)
