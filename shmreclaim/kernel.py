@@ -27,7 +27,7 @@ from shmreclaim.machine import upcall as upcalls
 from shmreclaim.machine.atomics import clock_ns, load_acquire, read_once, store_release, write_once
 from shmreclaim.machine.compile import compiled, link, out_of_line
 from shmreclaim.machine.cpu import CPU, OP_WORDS, CpuState, count_event
-from shmreclaim.machine.futex import futex_wake
+from shmreclaim.machine.futex import EVERYBODY, futex_wake
 from shmreclaim.machine.histogram import HISTOGRAM, histogram_add
 from shmreclaim.machine.layout import HEADER, Field, record
 from shmreclaim.machine.op_log import is_logged, log_begin, log_end
@@ -67,7 +67,7 @@ from shmreclaim.plugins import is_plugin
 from shmreclaim.plugins.load import load
 from shmreclaim.switches import Switch
 from shmreclaim.sync.rcu import MAX_PENDING, rcu_read_lock, rcu_read_unlock, synchronize_rcu
-from shmreclaim.sync.wait_queue import EVERYBODY, UNINTERRUPTIBLE, wait_while
+from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE, wait_while
 from shmreclaim.workload.ops import Op
 
 SKIPPED = 1

@@ -20,13 +20,13 @@ from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.atomics import fetch_add
 from shmreclaim.machine.compile import compiled, compiled_nogil
 from shmreclaim.machine.cpu import CPU, LOCK_CLASSES, LOCKSTAT_WORDS, N_OPS, OP_WORDS, CpuState
-from shmreclaim.machine.futex import futex_wake
+from shmreclaim.machine.futex import EVERYBODY, futex_wake
 from shmreclaim.machine.histogram import HISTOGRAM
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.machine.op_log import forget_log
 from shmreclaim.machine.process import start_time
 from shmreclaim.mm.state import Event, Phase
-from shmreclaim.sync.wait_queue import EVERYBODY, UNINTERRUPTIBLE, wait_while
+from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE, wait_while
 from shmreclaim.workers.lifeline import follow_parent
 
 KEPT_FROM_SETUP = (Event.OBJECTS_ADDED, Event.OBJECTS_DELETED, Event.OBJECTS_FREED, Event.GROWTHS)

@@ -176,12 +176,6 @@ def kept_segments() -> list[str]:
     return [arena.name for arena in _anonymous.segments]
 
 
-def hide_segments() -> None:
-    """Remove their names: from here on, who inherits these locks by fork has them, and nobody else gets at them."""
-    for arena in _anonymous.segments:
-        arena.remove()
-
-
 def _at_exit(function: Callable[[], object]) -> None:
     """Call a function when this process ends in order; children of these libraries end past atexit."""
     atexit.register(function)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from shmreclaim.errors import UsageError
 from shmreclaim.locks.arenas import Place, tasks_named
-from shmreclaim.locks.sides import NO_TIMEOUT, PAST, Repair, Side, describe, find_place, ways
+from shmreclaim.locks.sides import NO_TIMEOUT, Repair, Side, describe, find_place, ways
 from shmreclaim.machine.arena import Arena
-from shmreclaim.machine.cpu import CPU
 from shmreclaim.sync.lockdep import LOCK, LockKind
 from shmreclaim.sync.rwsem import downgrade_write, rwsem_init_policy
 from shmreclaim.sync.rwsem_queue import READERS_MASK, WAITERS, WRITER, Policy
@@ -27,7 +26,8 @@ class RwLock:
     would wait for themselves and raise.
 
     When a holder ends without releasing it, in whatever way, its hold is taken away at once. Whoever gets in next is
-    told: `recovered` is True until that one releases it, or `on_owner_died` was called before acquire returned.
+    told: `recovered` is True until that one releases it. After a writer `on_owner_died` was called before that.
+    A signal that interrupts a wait runs its handler outside of the queue; who waited behind may pass meanwhile.
     """
 
     __slots__ = (
@@ -46,8 +46,8 @@ class RwLock:
         """Make a free lock for this process and those that get it from here; or one in a segment.
 
         `arena`: a segment of one's own (see lock_arena; only its creator may). `name`: find or make the one of that
-        name. `on_owner_died`: called with an OwnerDied by whoever gets in after a dead holder, the lock held for write
-        (a reader is let in alone first, and becomes a reader afterwards). If it raises, so does acquire, and the next
+        name. `on_owner_died`: called with an OwnerDied by whoever gets in first after a writer died, the lock held for
+        write: a reader goes in alone too, and becomes a reader afterwards. If it raises, so does acquire, and the next
         one is told.
 
         Raises UsageError for a policy or name that is none, or another lock's, SetupError if there is no shared memory
@@ -146,27 +146,24 @@ class RwLock:
 
 
 class _ReadSide(Side):
-    """The readers' side: one that is to set something right needs the lock for write while it does."""
+    """The readers' side. One that comes first after a writer died has the lock for write, and reads afterwards."""
 
     def __init__(self, place: Place, both: tuple[Any, ...], writer: Side) -> None:
-        super().__init__(place, both[0], both, writer.repair)
+        super().__init__(place, both[0], both, None)  # what a dead reader leaves needs no repair
         self.writer = writer
 
-    def arrive(self, slot: int, deadline: int) -> bool:
-        """Having a share, hear whether a holder died; then go out, come in as a writer, repair, and become a reader."""
-        if self.repair is None or not self.tasks.words[slot + CPU.recovered]:
-            return super().arrive(slot, deadline)
-        self.back_out(slot)
-        self.tasks.words[slot + CPU.recovered] = 0
-        try:
-            if not self.writer.take(slot, deadline != PAST, deadline):
-                return False
-            self.writer.arrive(slot, deadline)
-            downgrade_write(self.tasks.address, slot, self.at)
-        except BaseException:
-            self.writer.back_out(slot)
-            raise
-        return True
+    def arrive(self, slot: int) -> None:
+        """Having the lock, hear whether a holder died with it; set right what a writer left."""
+        if not self.writer.held(slot):
+            super().arrive(slot)
+            return
+        self.writer.arrive(slot)
+        downgrade_write(self.tasks.address, slot, self.at)
+
+    def back_out(self, slot: int) -> None:
+        """Be as if one had not come."""
+        super().back_out(slot)
+        self.writer.back_out(slot)
 
 
 class _Held:

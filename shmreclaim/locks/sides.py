@@ -20,8 +20,8 @@ from shmreclaim.sync import fastpath
 from shmreclaim.sync.lockdep import LOCK, READ, LockKind
 from shmreclaim.sync.mutex import mutex_lock_until, mutex_mark_died, mutex_trylock_robust, mutex_unlock
 from shmreclaim.sync.rwsem import (
+    down_read_or_write,
     down_read_trylock_robust,
-    down_read_until,
     down_write_trylock_robust,
     down_write_until,
     rwsem_mark_died,
@@ -31,8 +31,6 @@ from shmreclaim.sync.rwsem import (
 from shmreclaim.sync.wait_queue import INTERRUPTIBLE
 
 NO_TIMEOUT: Final = -1
-PAST: Final = 1
-"""A deadline that is over: what is there at once, or not at all."""
 Compiled = Callable[..., int]
 
 ACQUIRE_DOC = """acquire($self, blocking=True, timeout=-1)
@@ -74,7 +72,7 @@ def _wait_for_mutex(mem: Any, slot: int, at: int, deadline: int) -> int:
 
 @compiled_nogil
 def _wait_for_read(mem: Any, slot: int, at: int, deadline: int) -> int:
-    return down_read_until(mem, slot, at, deadline, INTERRUPTIBLE)
+    return down_read_or_write(mem, slot, at, deadline, INTERRUPTIBLE)
 
 
 @compiled_nogil
@@ -153,7 +151,10 @@ class Side:
         words, at = self.tasks.words, slot + CPU.recovered
         before, words[at] = words[at], 0  # a signal handler's or a repair's acquire is inside of another one
         try:
-            return self.take(slot, blocking, deadline) and self.arrive(slot, deadline if blocking else PAST)
+            taken = self.take(slot, blocking, deadline)
+            if taken:
+                self.arrive(slot)
+            return taken
         except BaseException:
             self.back_out(slot)
             raise
@@ -162,20 +163,22 @@ class Side:
 
     def take(self, slot: int, blocking: bool, deadline: int) -> bool:
         """Try, or wait until a signal comes, let its handlers run, and wait on."""
-        outcome = -EINTR if blocking else int(not self.way.take(self.tasks.address, slot, self.at))
+        outcome = -EINTR
+        if not blocking:
+            outcome = 0 if self.way.take(self.tasks.address, slot, self.at) else -ETIMEDOUT
         while outcome == -EINTR:
             outcome = self.way.wait(self.tasks.address, slot, self.at, deadline)
         if outcome < 0 and outcome != -ETIMEDOUT:
             raise InternalError(f"waiting for the {self.way.what} at word {self.at} ended with {outcome}")
-        return outcome == 0
+        return outcome >= 0
 
-    def arrive(self, slot: int, _deadline: int) -> bool:
-        """Having the lock, hear whether a holder died with it, and set right what it left; whether one has it then."""
+    def arrive(self, slot: int) -> None:
+        """Having the lock, hear whether a holder died with it; set right what one left that did not only read."""
         if self.tasks.words[slot + CPU.recovered]:
             self.tasks.tell(threading.get_ident(), self.at)
-            if self.repair is not None:
-                self.repair(self.who_died())
-        return True
+            who = self.who_died()
+            if self.repair is not None and who.mode == "write":
+                self.repair(who)
 
     def who_died(self) -> OwnerDied:
         """Who died with the lock last."""

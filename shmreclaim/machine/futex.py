@@ -11,6 +11,9 @@ from shmreclaim.errors import InternalError
 from shmreclaim.machine import _intrinsics as ll
 from shmreclaim.machine.atomics import operation
 
+EVERYBODY = 1 << 30
+"""How many futex_wake() is to wake: all there are."""
+
 EPERM, EINTR, EAGAIN, ENOSYS, ETIMEDOUT = 1, 4, 11, 38, 110
 
 

@@ -52,7 +52,7 @@ from shmreclaim.machine.atomics import (
 )
 from shmreclaim.machine.compile import compiled, plain
 from shmreclaim.machine.cpu import CPU, MAX_CPUS, CpuState, cpu_init
-from shmreclaim.machine.futex import futex_wake
+from shmreclaim.machine.futex import EVERYBODY, futex_wake
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.machine.life import begin_life, end_life, is_dead
 from shmreclaim.machine.process import is_alive, start_time
@@ -66,7 +66,6 @@ BUCKETS = 256
 PID_BITS = 23
 """A pid is at most 2^22 (proc(5), pid_max)."""
 
-EVERYBODY = 1 << 30
 MAX_UINT32 = (1 << 32) - 1
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from shmreclaim.machine.atomics import cmpxchg_acquire, fetch_add_release, load_acquire, store_release, write_once
 from shmreclaim.machine.compile import compiled
-from shmreclaim.machine.futex import futex_wake
-from shmreclaim.sync.wait_queue import EVERYBODY, begin_wait, end_wait, lives_seen, watch_while
+from shmreclaim.machine.futex import EVERYBODY, futex_wake
+from shmreclaim.sync.wait_queue import begin_wait, end_wait, lives_seen, watch_while
 
 ALL = 1 << 30
 """Value of a completion that stays done for ever."""

@@ -32,9 +32,9 @@ from typing import Any
 from shmreclaim.machine.atomics import fetch_add, fetch_add_relaxed, load_acquire, read_once, write_once, xchg
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU
-from shmreclaim.machine.futex import futex_wake
+from shmreclaim.machine.futex import EVERYBODY, futex_wake
 from shmreclaim.machine.layout import HEADER
-from shmreclaim.sync.wait_queue import EVERYBODY, UNINTERRUPTIBLE, begin_wait, end_wait, wait_while
+from shmreclaim.sync.wait_queue import UNINTERRUPTIBLE, begin_wait, end_wait, wait_while
 
 RCU_HEAD_WORDS = 2
 """What a record must begin with to be freed after a grace period: next, and the grace period's number."""

@@ -4,7 +4,7 @@ Model: robust mutexes of POSIX (EOWNERDEAD). Departure: there is no state in whi
 
 A lock's word names its holders and its queue the waiters, each by one bit or number that only they, or a grant to
 them, put there. So what a dead task left behind is found by looking at who is dead, and taken back without asking
-what it was about to do. Whoever goes to the queue of a lock while there are tasks that have ended (`must_repair`)
+what it was about to do. Whoever goes to the queue of a lock while there are tasks that have ended (`lock_queue`)
 repairs it first, under its wait_lock; repairing what is whole changes nothing.
 
 A holder that died leaves a mark, DIED, in the word: no fast path takes a lock with it, so that the next one in is
@@ -82,3 +82,9 @@ def forget_waiters(mem: Any, lock: int, dead: int) -> int:
 def note_died(mem: Any, lock: int, number: int, mode: int) -> int:
     """Keep which thread died holding a lock; the wait_lock is held."""
     return write_once(mem, lock + LOCK.died, read_once(mem, slot_of(mem, number) + CPU.tid) * 2 + mode)
+
+
+@compiled
+def died_writing(mem: Any, lock: int) -> int:
+    """Whether the holder that died last held the lock for write; the wait_lock is held."""
+    return read_once(mem, lock + LOCK.died) & 1

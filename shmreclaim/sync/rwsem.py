@@ -16,8 +16,9 @@ CPUs that read (CPU n is bit n + 9).
 | any | any | 1 | 1 | promised to the first waiter | no writer gets in any more but the first waiter |
 
 DIED may stand beside each of these: a holder died with the sem and nobody was told yet. No fast path goes past it;
-whoever gets in next takes it away and is told (`recovered` in its slot). Holders that are dead are taken away under
-wait_lock.
+whoever gets in next takes it away and is told (`recovered` in its slot). If it was a writer that died, that one goes in
+alone, a reader too, so that nobody reads what is half done before it is set right. Holders that are dead are taken
+away under wait_lock.
 
 A reader's bit may be there for a moment without the share: it adds first and looks then, and backs out
 under wait_lock when it finds READ_FAILED. So a writer and readers' bits together is legal and short.
@@ -74,6 +75,7 @@ from shmreclaim.sync.rwsem_queue import (
     WRITER,
     Policy,
     give_up,
+    is_broken,
     mark_wake,
     rwsem_lock_queue,
     take_as_first,
@@ -93,6 +95,8 @@ from shmreclaim.sync.wait_queue import (
 )
 
 SPINS = 128
+AS_WRITER = 1
+"""What a reader is told that goes in alone, as a writer."""
 
 
 @compiled
@@ -123,6 +127,16 @@ def down_read(mem: Any, cpu: int, sem: int) -> int:
 @compiled
 def down_read_until(mem: Any, cpu: int, sem: int, deadline: int, state: int) -> int:
     """Take a read share: 0; -ETIMEDOUT at `deadline` (ns on the clock; 0: never), -EINTR if `state` allows, -EPERM."""
+    outcome = down_read_or_write(mem, cpu, sem, deadline, state)
+    if outcome == AS_WRITER:
+        downgrade_write(mem, cpu, sem)
+        return 0
+    return outcome
+
+
+@compiled
+def down_read_or_write(mem: Any, cpu: int, sem: int, deadline: int, state: int) -> int:
+    """As down_read_until; or AS_WRITER, having the sem for write: a writer died, and this one is told of it."""
     lock_acquire(mem, cpu, sem)
     bit = read_once(mem, cpu + CPU.bit)
     word = fetch_add_acquire(mem, sem + LOCK.word, bit)  # P4: pairs with up_write()
@@ -141,9 +155,17 @@ def down_read_trylock(mem: Any, cpu: int, sem: int) -> int:
 
 @out_of_line
 def down_read_trylock_robust(mem: Any, cpu: int, sem: int) -> int:
-    """Take a read share if that is possible at once, also if holders died; return whether."""
+    """Take a read share if that is possible at once, also if holders died; return whether.
+
+    If a writer died and this one is told of it, it has the sem for write.
+    """
+    look_for_the_dead(mem)
+    rwsem_lock_queue(mem, cpu, sem)
+    broken = is_broken(mem, sem)
+    spin_unlock(mem, cpu, sem + LOCK.wait_lock)
+    if broken:
+        return _try_write(mem, cpu, sem)
     against = WRITER if read_once(mem, sem + LOCK.policy) == Policy.PREFER_READERS else WRITER | WAITERS | HANDOFF
-    _repair_if_needed(mem, cpu, sem)
     return _try_read(mem, cpu, sem, against) and _learn(mem, cpu, sem)
 
 
@@ -177,11 +199,12 @@ def _down_read_slowpath(mem: Any, cpu: int, sem: int, deadline: int, state: int)
     else:  # what was in the way has gone: the bit is the share now
         spin_unlock(mem, cpu, sem + LOCK.wait_lock)
     end_wait(mem, cpu)
-    if outcome != 0:
+    if outcome < 0:
         lock_failed(mem, cpu, sem, READ)
         return outcome
     _learn(mem, cpu, sem)
-    return lock_acquired(mem, cpu, sem, READ, since)
+    lock_acquired(mem, cpu, sem, WRITE if outcome == AS_WRITER else READ, since)
+    return outcome
 
 
 @compiled
@@ -189,8 +212,8 @@ def _must_queue(mem: Any, sem: int) -> int:
     """Whether a reader that has put its bit in has no share yet; the wait_lock is held."""
     word = load_acquire(mem, sem + LOCK.word)  # P4: pairs with up_write()
     if read_once(mem, sem + LOCK.policy) == Policy.PREFER_READERS:
-        return word & WRITER
-    return word & (WRITER | WAITERS | HANDOFF)
+        return word & WRITER or is_broken(mem, sem)
+    return word & (WRITER | WAITERS | HANDOFF) or is_broken(mem, sem)
 
 
 @compiled
@@ -212,16 +235,24 @@ def _queue_reader(mem: Any, cpu: int, sem: int) -> int:
 
 @compiled
 def _wait_as_reader(mem: Any, cpu: int, sem: int, seen: int, deadline: int, state: int) -> int:
-    """Sleep until granted; give up only while still in the queue."""
+    """Sleep until granted; give up only while still in the queue. AS_WRITER if it went in alone."""
     outcome, queued = 0, 1
     while queued and outcome == 0:
         outcome = wait_for_wake(mem, cpu, seen, deadline, state)
-        if outcome == 0 and load_acquire(mem, cpu + CPU.wake):  # P2: pairs with grant()
+        told = load_acquire(mem, cpu + CPU.wake)  # P2: pairs with grant()
+        if outcome == 0 and told and not is_queued(mem, cpu, sem):
             return 0
         seen = lives_seen(mem)
         rwsem_lock_queue(mem, cpu, sem)
         queued = is_queued(mem, cpu, sem)
-        woken = give_up(mem, cpu, sem) if queued and outcome != 0 else 0
+        woken = 0
+        if queued:
+            if is_broken(mem, sem) and take_as_first(mem, cpu, sem):
+                outcome = AS_WRITER
+            elif outcome != 0:
+                woken = give_up(mem, cpu, sem)
+            else:
+                write_once(mem, cpu + CPU.wake, 0)
         spin_unlock(mem, cpu, sem + LOCK.wait_lock)
         wake_cpus(mem, woken)
     return outcome if queued else 0
@@ -285,6 +316,12 @@ def _down_write_slowpath(mem: Any, cpu: int, sem: int, deadline: int, state: int
 def down_write_trylock_robust(mem: Any, cpu: int, sem: int) -> int:
     """Take the sem for write if that is possible at once, also if holders died; return whether."""
     _repair_if_needed(mem, cpu, sem)
+    return _try_write(mem, cpu, sem)
+
+
+@compiled
+def _try_write(mem: Any, cpu: int, sem: int) -> int:
+    """Take the sem for write if it is free and nobody waits, also if a holder died; return whether."""
     mine = write_hold(mem, cpu)
     for free in (0, DIED):
         if cmpxchg_acquire(mem, sem + LOCK.word, free, free | mine) == free:  # P4: pairs with up_read(), up_write()

@@ -21,7 +21,7 @@ from shmreclaim.machine.atomics import (
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, MAX_CPUS, READER_SHIFT, slot_of
 from shmreclaim.sync.lockdep import LOCK, READ, WRITE
-from shmreclaim.sync.robust import dead_tasks, forget_waiters, lock_queue, note_died, take_over
+from shmreclaim.sync.robust import dead_tasks, died_writing, forget_waiters, lock_queue, note_died, take_over
 from shmreclaim.sync.spinlock import spin_unlock
 from shmreclaim.sync.wait_queue import first_of, grant, leave_queue, mask_of, wake_cpus
 
@@ -102,6 +102,15 @@ def of_mode(mem: Any, waiters: int, mode: int) -> int:
 
 
 @compiled
+def is_broken(mem: Any, sem: int) -> int:
+    """Whether a writer died with the sem and nobody was told yet: what it guards may be half done. wait_lock held.
+
+    Until one is told, who goes in goes in alone, readers too.
+    """
+    return 1 if read_once(mem, sem + LOCK.word) & DIED and died_writing(mem, sem) else 0
+
+
+@compiled
 def waited_long(mem: Any, sem: int, waiter: int) -> int:
     """Whether a waiter may ask not to be overtaken any more."""
     if read_once(mem, sem + LOCK.policy) == Policy.PREFER_READERS:
@@ -116,13 +125,15 @@ def waited_long(mem: Any, sem: int, waiter: int) -> int:
 def mark_wake(mem: Any, sem: int) -> int:
     """Grant the sem to the next waiter: a writer is told to try, readers get their shares at once.
 
+    A reader that would find what a dead writer left is told to try as well, as a writer.
+
     Returns the CPUs to wake. A writer that barged in keeps the readers waiting: it will call this again
     when it leaves or downgrades, because it left WAITERS alone.
     """
     following = next_in_line(mem, sem)
     if following == 0:
         return 0
-    if read_once(mem, following + CPU.wait_mode) == WRITE:
+    if read_once(mem, following + CPU.wait_mode) == WRITE or is_broken(mem, sem):
         return grant(mem, following) if read_once(mem, sem + LOCK.word) & TAKEN == 0 else 0
     bit = read_once(mem, following + CPU.bit)
     word = fetch_add_acquire(mem, sem + LOCK.word, bit)  # P4: pairs with up_write(); P2 hands it on to the reader
@@ -138,7 +149,7 @@ def grant_readers(mem: Any, sem: int, bits_in: int) -> int:
     """Let every queued reader in; the first one's bit is in the word already, so no writer can be.
 
     Bit, out of the queue, word of it, in this order: whoever finds a step missing knows the rest (rwsem_repair), and
-    who is told to go on is in no queue.
+    a reader that is told to go on and is in no queue has its share.
     """
     readers = of_mode(mem, read_once(mem, sem + LOCK.waiters), READ)
     woken = 0
@@ -203,7 +214,8 @@ def _drop_dead_holders(mem: Any, sem: int, dead: int) -> int:
         fetch_and_release(mem, sem + LOCK.word, ~(WRITER | OWNER_MASK))  # P4: pairs with down_read(), down_write()
     readers = word & READERS_MASK & (dead >> 1 << READER_SHIFT)
     if readers:
-        note_died(mem, sem, lowest_bit(readers) - READER_SHIFT + 1, READ)
+        if not is_broken(mem, sem):  # else there is worse news
+            note_died(mem, sem, lowest_bit(readers) - READER_SHIFT + 1, READ)
         fetch_or_relaxed(mem, sem + LOCK.word, DIED)
         fetch_and_release(mem, sem + LOCK.word, ~readers)  # P4: pairs with down_write()
     return 0

@@ -39,15 +39,22 @@ from shmreclaim.machine.atomics import (
 )
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, slot_of
-from shmreclaim.machine.futex import EAGAIN, EINTR, ENOSYS, ETIMEDOUT, futex_wait, futex_wait_any, futex_wake
+from shmreclaim.machine.futex import (
+    EAGAIN,
+    EINTR,
+    ENOSYS,
+    ETIMEDOUT,
+    EVERYBODY,
+    futex_wait,
+    futex_wait_any,
+    futex_wake,
+)
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.machine.life import ANNOUNCED, FUTEX_OWNER_DIED
 from shmreclaim.sync.lockdep import LOCK
 
 UNINTERRUPTIBLE, INTERRUPTIBLE = 0, 1
 """Whether a signal ends a wait (kernel: TASK_UNINTERRUPTIBLE, TASK_INTERRUPTIBLE)."""
-
-EVERYBODY = 1 << 30
 
 DULL_SLEEP = 50_000_000
 """ns; how long a sleeper of an old kernel may be unaware of a death."""
@@ -143,7 +150,7 @@ def wait_for_wake(mem: Any, cpu: int, seen: int, deadline: int, state: int) -> i
 
 @compiled
 def grant(mem: Any, waiter: int) -> int:
-    """Tell a waiter to go on; the wait_lock is held, so it is still in the queue.
+    """Tell a waiter to go on; the wait_lock is held, so it is still in the queue or was just taken off it.
 
     Returns its bit in a set of CPUs that `wake_cpus` must wake once the wait_lock is dropped: a system
     call is too long for a spinlock. A CPU woken that has gone on meanwhile just looks again.

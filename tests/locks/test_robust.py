@@ -71,6 +71,11 @@ def waiting(lock: Any) -> int:
     return int(side.tasks.words[side.at + LOCK.waiters]).bit_count()
 
 
+def until_waiting(lock: Any, count: int) -> None:
+    """Wait until so many are queued."""
+    until(lambda: waiting(lock) == count, f"{count} to queue")
+
+
 @pytest.fixture(params=HOLDS)
 def held(request: pytest.FixtureRequest) -> Iterator[Held]:
     """A child that holds a mutex, or an RwLock for read or for write."""
@@ -292,6 +297,53 @@ def test_a_repair_travels_with_its_lock() -> None:
     """If it can be pickled."""
     mutex = Mutex(on_owner_died=print)
     assert pickle.loads(pickle.dumps(mutex))._side.repair is print
+
+
+def test_nobody_reads_what_a_dead_writer_left_before_it_is_set_right() -> None:
+    """Three readers that wait behind it, and one that comes by trying; again and again."""
+    for _ in range(20):
+        words = memoryview(mmap.mmap(-1, 4096)).cast("q")
+
+        def even_out(_who: OwnerDied, words: Any = words) -> None:
+            time.sleep(0.002)
+            words[1] = words[0]
+
+        lock = RwLock(on_owner_died=even_out)
+        dead, readers = _half_written(lock, words), []
+        for k in range(3):
+            readers.append(_reads(lock, words, tries=False))
+            until_waiting(lock, k + 1)
+        readers.append(_reads(lock, words, tries=True))
+        os.kill(dead, signal.SIGKILL)
+        os.waitpid(dead, 0)
+        assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in readers] == [0] * 4
+
+
+def _half_written(lock: RwLock, words: Any) -> int:
+    """A child that stops for good between two words, writing."""
+    ready, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        lock.acquire_write()
+        words[0] += 1
+        os.write(tell, b"x")
+        signal.pause()
+    os.read(ready, 1)
+    os.close(ready)
+    os.close(tell)
+    return pid
+
+
+def _reads(lock: RwLock, words: Any, *, tries: bool) -> int:
+    """A child that reads both words, and ends with 0 if they are alike."""
+    pid = os.fork()
+    if pid == 0:
+        while not (lock.try_read() if tries else lock.acquire_read()):
+            os.sched_yield()
+        alike = words[0] == words[1]
+        lock.release_read()
+        os._exit(0 if alike else 1)
+    return pid
 
 
 # --- many deaths -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from shmreclaim.machine.compile import plain
 from shmreclaim.machine.futex import LoneTaskError
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.sync.mutex import mutex_lock
-from shmreclaim.sync.robust import look_for_the_dead
+from shmreclaim.sync.robust import dead_tasks, look_for_the_dead
 from shmreclaim.sync.rwsem import down_read, down_write
 from shmreclaim.sync.wait_queue import announce
 from tests.sync.board import Board, writer
@@ -95,10 +95,12 @@ class DeathError(Exception):
     """The task ends here."""
 
 
-def test_an_end_is_marked_as_announced_only_when_all_who_look_again_can_see_it() -> None:
-    """Who announces may die before: then it is the next one's to announce."""
-    for n in range(10):
+def test_who_dies_while_it_announces_an_end_is_announced_in_turn_and_with_it_that_end() -> None:
+    """Wherever it was: then who sleeps is woken, and has a reason to repair."""
+    for n in range(20):
         board = Board("plain")
+        board.live(1, 2, 3)
+        board.die(2)
 
         def die() -> None:
             raise DeathError
@@ -107,5 +109,10 @@ def test_an_end_is_marked_as_announced_only_when_all_who_look_again_can_see_it()
         with contextlib.suppress(DeathError):
             plain(announce)(memory, 1 << 2)
         memory.events.clear()
-        assert memory[HEADER.lives_seq] >= (memory[HEADER.announced] != 0)
-    assert memory[HEADER.announced] == 1 << 2
+        board.memory.mem = board.memory._words = memory
+        before = memory[HEADER.lives_seq]
+        board.die(3)
+        plain(look_for_the_dead)(memory)
+        assert memory[HEADER.lives_seq] == before + 1
+        assert memory[HEADER.announced]
+        assert plain(dead_tasks)(memory) == 1 << 2 | 1 << 3

@@ -9,7 +9,7 @@ import pytest
 
 from shmreclaim.machine.atomics import clock_ns
 from shmreclaim.machine.cpu import CPU
-from shmreclaim.machine.futex import EINTR, ETIMEDOUT
+from shmreclaim.machine.futex import EINTR, ETIMEDOUT, EVERYBODY
 from shmreclaim.sync.completion import complete, complete_all
 from shmreclaim.sync.lockdep import LOCK, WRITE, LockClass
 from shmreclaim.sync.mutex import mutex_init, mutex_lock, mutex_lock_until, mutex_trylock, mutex_unlock
@@ -28,7 +28,7 @@ from shmreclaim.sync.rwsem import (
 )
 from shmreclaim.sync.rwsem_queue import WAITERS
 from shmreclaim.sync.spinlock import PARKED, spin_lock, spin_unlock
-from shmreclaim.sync.wait_queue import EVERYBODY, INTERRUPTIBLE, UNINTERRUPTIBLE
+from shmreclaim.sync.wait_queue import INTERRUPTIBLE, UNINTERRUPTIBLE
 from tests.sync import programs
 from tests.sync.board import bit
 from tests.sync.crew import Crew, until, until_asleep

@@ -26,7 +26,7 @@ from shmreclaim.sync.mutex import (
     mutex_unlock,
 )
 from shmreclaim.sync.robust import dead_tasks, forget_waiters, lock_queue, look_for_the_dead, note_died, take_over
-from shmreclaim.sync.spinlock import PARKED, spin_lock
+from shmreclaim.sync.spinlock import HEIR, PARKED, spin_lock
 from shmreclaim.sync.wait_queue import _watch_lives
 from tests.sync.board import Board
 
@@ -80,7 +80,8 @@ def test_who_goes_to_sleep_watches_the_lives_of_all_others_and_announces_the_end
 def test_a_life_that_begins_is_shown_and_is_no_old_news(board: Board) -> None:
     """Its predecessor's end was announced; who sleeps is to watch the new life. Others' bits stay."""
     board[HEADER.lives], board[HEADER.announced] = mask([1, 3]), mask([2, 3])
-    board.call(_join, board.cpus[2])
+    board.call(_join, board.cpus[2], 77)
+    assert board.field(2, CPU.lived) == 77
     assert [board[HEADER.lives], board[HEADER.announced], board[HEADER.lives_seq]] == [mask([1, 2, 3]), mask([3]), 1]
     board.call(_part, board.cpus[1])
     assert [board[HEADER.lives], board[HEADER.announced], board[HEADER.lives_seq]] == [mask([2, 3]), mask([3]), 1]
@@ -114,12 +115,12 @@ def test_a_queue_is_repaired_if_its_lock_was_left_or_somebody_ended(
 
 
 def test_a_successor_keeps_the_wait_lock_that_its_predecessor_died_with(board: Board) -> None:
-    """To the others its owner lives, so nobody takes it; another's it gets as anybody does."""
+    """To the others its owner lives, so nobody takes it, and who saw it dead finds another word; another's it gets."""
     wait_lock = board.lock + LOCK.wait_lock
     board.live(1)
     board[wait_lock] = 1 | PARKED
     board.play(1, take_over)
-    assert board[wait_lock] == 1 | PARKED
+    assert board[wait_lock] == 1 | PARKED | HEIR
     board[wait_lock] = 0
     board.play(1, take_over)
     assert board[wait_lock] == 1

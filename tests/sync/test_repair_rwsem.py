@@ -17,6 +17,7 @@ from shmreclaim.sync.rwsem import (
     down_write,
     down_write_trylock,
     down_write_trylock_robust,
+    downgrade_write,
     rwsem_init,
     rwsem_mark_died,
     up_read,
@@ -27,10 +28,12 @@ from shmreclaim.sync.rwsem_queue import (
     HANDOFF,
     OWNER_SHIFT,
     WAITERS,
+    WRITER,
     _drop_dead_holders,
     _settle_readers,
     rwsem_disown,
     rwsem_repair,
+    take_as_first,
 )
 from tests.sync.board import Board, bit, writer
 from tests.sync.test_repair import mask, told
@@ -48,8 +51,8 @@ class Settled(NamedTuple):
 
 SETTLED = {
     "told": Settled(bit(2) | WAITERS, 1, bit(2) | WAITERS, False, 1),
-    "told, has left": Settled(WAITERS, 1, WAITERS, False, 1),
-    "told, has left, a writer is in": Settled(writer(1) | WAITERS, 1, writer(1) | WAITERS, False, 1),
+    "told to go in alone": Settled(WAITERS, 1, WAITERS, True, 1),
+    "told to go in alone, a writer is in": Settled(writer(1) | WAITERS, 1, writer(1) | WAITERS, True, 1),
     "bit and a writer": Settled(bit(2) | writer(1) | WAITERS, 0, writer(1) | WAITERS, True, 0),
     "bit": Settled(bit(2) | WAITERS, 0, bit(2) | WAITERS, False, 1),
     "bit among others": Settled(bit(1) | bit(2) | WAITERS, 0, bit(1) | bit(2) | WAITERS, False, 1),
@@ -73,14 +76,14 @@ def test_a_grant_that_ended_half_way_is_finished_or_taken_back(board: Board, row
 
 
 def test_each_reader_of_a_grant_is_settled_by_itself(board: Board) -> None:
-    """1 is in and told, 2 in and not told, 3 waits still; 4 had its share, and is gone."""
+    """1 is in and told, 2 in and not told, 3 waits still, and so does 4, which was told to try."""
     for number in (1, 2, 3, 4):
         board.enqueue(number, READ, WAITERS)
     board.field(1, CPU.wake, 1)
     board.field(4, CPU.wake, 1)
     board.word |= bit(1) | bit(2)
     board.call(_settle_readers, board.lock)
-    assert (board.word, board.queue(), told(board)) == (bit(1) | bit(2) | WAITERS, [3], [1, 2, 4])
+    assert (board.word, board.queue(), told(board)) == (bit(1) | bit(2) | WAITERS, [3, 4], [1, 2, 4])
 
 
 DROPPED = {
@@ -132,8 +135,8 @@ SEMS = {
     "free": Repair(0, (), (), (), 0, [], []),
     "written, queue": Repair(writer(1) | WAITERS, (2,), (3,), (), writer(1) | WAITERS, [2, 3], []),
     "writer died": Repair(writer(1), (), (), (1,), DIED, [], []),
-    "writer died, readers wait": Repair(writer(1) | WAITERS, (2, 3), (), (1,), bit(2) | bit(3) | DIED, [], [2, 3]),
-    "writer died, both wait": Repair(writer(1) | WAITERS, (2,), (3,), (1,), bit(2) | DIED | WAITERS, [3], [2]),
+    "writer died, readers wait": Repair(writer(1) | WAITERS, (2, 3), (), (1,), DIED | WAITERS, [2, 3], [2]),
+    "writer died, both wait": Repair(writer(1) | WAITERS, (2,), (3,), (1,), DIED | WAITERS, [2, 3], [2]),
     "writer died, a writer waits": Repair(writer(1) | WAITERS, (), (2, 3), (1,), DIED | WAITERS, [2, 3], [2]),
     "writer and first waiter died": Repair(writer(1) | WAITERS, (2,), (3,), (1, 2), DIED | WAITERS, [3], [3]),
     "one reader of two died": Repair(bit(1) | bit(4) | WAITERS, (), (2,), (1,), bit(4) | DIED | WAITERS, [2], []),
@@ -176,12 +179,46 @@ def write(board: Board, number: int) -> int:
     return int(board.play(number, down_write) == 0)
 
 
+def try_read(board: Board, number: int) -> int:
+    """CPU `number` tries for a share; whether it has it then, perhaps after it was in alone."""
+    got = board.play(number, down_read_trylock_robust)
+    if board.word & WRITER:
+        board.play(number, downgrade_write)
+    return got
+
+
+def test_readers_that_wait_behind_a_dead_writer_go_in_when_one_was_in_alone(board: Board) -> None:
+    """It hears the news with nobody beside it, and lets them in as it becomes a reader."""
+    board.live(2, 3, 4)
+    board.word = writer(1)
+    for number in (2, 3):
+        board.enqueue(number, READ, WAITERS)
+    board.live(1)
+    board.die(1)
+    board.call(rwsem_repair, board.lock, mask([1]))
+    assert (board.word, told(board)) == (DIED | WAITERS, [2])
+    assert board.play(3, take_as_first) == 0
+    assert board.play(2, take_as_first) == 1
+    assert board.word & (WRITER | DIED) == WRITER | DIED
+    board.word &= ~DIED
+    board.play(2, downgrade_write)
+    assert (board.word, board.queue(), told(board)) == (bit(2) | bit(3), [], [2, 3])
+
+
+def test_that_a_reader_died_does_not_hide_that_a_writer_did(board: Board) -> None:
+    """The worse news is told."""
+    board.word = DIED | bit(3)
+    board[board.lock + LOCK.died] = 2 * 102 + WRITE
+    board.call(_drop_dead_holders, board.lock, mask([3]))
+    assert (board.word, board[board.lock + LOCK.died]) == (DIED, 2 * 102 + WRITE)
+
+
 @pytest.mark.parametrize(
     ("take", "give"),
     [
         (read, up_read),
         (write, up_write),
-        (lambda board, number: board.play(number, down_read_trylock_robust), up_read),
+        (try_read, up_read),
         (lambda board, number: board.play(number, down_write_trylock_robust), up_write),
     ],
     ids=["read", "write", "try to read", "try to write"],

@@ -18,8 +18,7 @@ from shmreclaim.experiments.bench.locks.stream import write_in_stream
 from shmreclaim.experiments.bench.locks.troupe import FailedError
 from shmreclaim.experiments.bench.turns import Figure, turns
 from shmreclaim.lock_figures import LockFigures, StreamFigures, Survival
-from shmreclaim.locks import Mutex, RwLock
-from shmreclaim.locks.arenas import hide_segments
+from shmreclaim.locks import Mutex, RwLock, lock_arena
 from shmreclaim.machine.compile import entry_point, out_of_line_functions
 from shmreclaim.signals import held_signals
 
@@ -153,12 +152,13 @@ class Session:
 
 
 def _use_locks_once() -> None:
-    lock = RwLock()
-    hide_segments()  # the players inherit them; a bench that is killed leaves no name
-    with Mutex(), lock.read():
-        pass
-    with lock.write():
-        pass
+    with lock_arena(2) as arena:
+        arena.remove()  # before the first lock: a bench that is killed leaves no name
+        mutex, lock = Mutex(arena), RwLock(arena)
+        with mutex, lock.read():
+            pass
+        with lock.write():
+            pass
 
 
 def make_ready(progress: Progress) -> None:
