@@ -22,8 +22,8 @@ from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.compile import entry_point, link
 from shmreclaim.machine.cpu import MAX_CPUS
 from shmreclaim.machine.layout import HEADER, LINE
-from shmreclaim.machine.tasks import SLOT_WORDS, Tasks
-from shmreclaim.sync.chain import chain_lock, disown_all, holds_any
+from shmreclaim.machine.tasks import SLOT_WORDS, LocksOfTasks, Tasks
+from shmreclaim.sync.chain import chain_lock, disown_all, holds_any, repair_all
 from shmreclaim.sync.lockdep import LOCK
 
 ANONYMOUS_LOCKS = 256
@@ -66,9 +66,9 @@ def words_for(locks: int) -> int:
 
 
 @functools.cache
-def _of_slots() -> tuple[Callable[[int, int], int], Callable[[int, int], int]]:
+def _locks_of_tasks() -> LocksOfTasks:
     link("shmreclaim.sync.", "shmreclaim.machine.")
-    return entry_point(disown_all, 2), entry_point(holds_any, 2)
+    return LocksOfTasks(entry_point(disown_all, 2), entry_point(repair_all, 2), entry_point(holds_any, 2))
 
 
 _known: weakref.WeakValueDictionary[tuple[str, int], Tasks] = weakref.WeakValueDictionary()
@@ -77,7 +77,7 @@ _known: weakref.WeakValueDictionary[tuple[str, int], Tasks] = weakref.WeakValueD
 def tasks_in(arena: Arena) -> Tasks:
     """The slots of an arena, as this process uses them."""
     key = (arena.name, arena.inode)  # a name that was unlinked may be another segment's
-    return _known.get(key) or _known.setdefault(key, Tasks(arena, *_of_slots()))
+    return _known.get(key) or _known.setdefault(key, Tasks(arena, _locks_of_tasks()))
 
 
 def tasks_named(name: str) -> Tasks:

@@ -148,6 +148,7 @@ class Side:
             if not blocking or timeout != NO_TIMEOUT:
                 return False  # nobody else could let us in before the time is over
             raise RuntimeError(f"this thread has the {holding.what} already: it would wait for itself")
+        self.tasks.bury(slot)
         words, at = self.tasks.words, slot + CPU.recovered
         before, words[at] = words[at], 0  # a signal handler's or a repair's acquire is inside of another one
         try:

@@ -23,6 +23,9 @@ MAX_CPUS = 53
 READER_SHIFT = 10
 """CPU n reads under a lock with bit n + 9 of its word."""
 
+GENERATION = 1 << 17
+"""Added to `spin` for each task that has the slot: above a spinlock's owner and its flag (see sync/spinlock.py)."""
+
 LIFE_WORDS = 6
 """Room for a pthread_mutex_t of any machine: 40 bytes on x86-64, 48 on aarch64."""
 
@@ -39,6 +42,7 @@ CPU = record(
     "CPU",
     Field("id", "read-only after attach; 1 to MAX_CPUS, 0 is nobody"),
     Field("bit", "read-only after attach; this CPU's reader bit in a lock word"),
+    Field("spin", "read-only after attach; what a spinlock says that it has: its number, and which task of the slot"),
     Field("node", "read-only after attach; its NUMA node"),
     Field("claim", "atomic; who has the slot of a task (machine/tasks.py), 0 for nobody"),
     Field("lived", "its task; the claim under which it began to live here"),
@@ -152,6 +156,7 @@ def count_event(mem: Any, cpu: int, event: int, n: int) -> int:
 def cpu_init(mem: Any, cpu: int, number: int, node: int) -> int:
     """Make a zeroed slot that of CPU `number` (1 to MAX_CPUS); done before anyone else looks."""
     write_once(mem, cpu + CPU.id, number)
+    write_once(mem, cpu + CPU.spin, number)
     write_once(mem, cpu + CPU.bit, 1 << (number + READER_SHIFT - 1))
     write_once(mem, cpu + CPU.node, node)
     write_once(mem, cpu + CPU.op, -1)

@@ -12,13 +12,15 @@ whoever is not in it asks Tasks.slot().
 | 0 | 0 | 0 | free | a thread that claims it |
 | c | 0 | any | claimed, or being given back: holds nothing | its thread: life and `lives`; claim := 0 |
 | c | alive | 1 | of a task | its thread: life := 0; the kernel, when that ends |
-| c | dead | 1 | of a task that ended with it | a thread that claims it, and begins a life of its own |
+| c | dead | 1 | of a task that ended with it | a thread that claims it, and begins a life of its own or buries it |
 
 A claim names the process that made it and the moment, so no two are alike, though pids are reused. A dead life is
 that of the task that claimed the slot only if `lived` says so: who claims it next has not begun to live yet.
 
-Who takes over the slot of a task that ended is that task to all others until it has disowned what that left
-behind (`disown`), lock by lock, before it touches any: half way it may die like its predecessor.
+While a dead task is not buried, whoever comes to a queue repairs the lock. Who is about to wait, or begins to live,
+buries what dead there are: repairs all locks, then frees the slot. Who takes over the slot of a task that ended is
+that task to all others until it has disowned what that left behind, lock by lock, before it touches any: half way it
+may die like its predecessor.
 
 Limits: as many tasks at a time as the segment has slots.
 
@@ -34,7 +36,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from shmreclaim.errors import SetupError
 from shmreclaim.machine.arena import Arena
@@ -51,7 +53,7 @@ from shmreclaim.machine.atomics import (
     write_once,
 )
 from shmreclaim.machine.compile import compiled, plain
-from shmreclaim.machine.cpu import CPU, MAX_CPUS, CpuState, cpu_init
+from shmreclaim.machine.cpu import CPU, GENERATION, MAX_CPUS, CpuState, cpu_init
 from shmreclaim.machine.futex import EVERYBODY, futex_wake
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.machine.life import begin_life, end_life, is_dead
@@ -66,7 +68,7 @@ BUCKETS = 256
 PID_BITS = 23
 """A pid is at most 2^22 (proc(5), pid_max)."""
 
-MAX_UINT32 = (1 << 32) - 1
+MAX_UINT31, MAX_UINT32 = (1 << 31) - 1, (1 << 32) - 1
 
 
 def _bucket(thread: int) -> int:
@@ -88,6 +90,12 @@ def find_slot(table: Any, thread: int) -> int:
 def _claim(mem: Any, slot: int, before: int, claim: int) -> int:
     """Make a slot that is free (0), or claimed by one that ended, ours; return whether."""
     return 1 if cmpxchg_acquire(mem, slot + CPU.claim, before, claim) == before else 0  # P13: pairs with _free()
+
+
+@compiled
+def _renew(mem: Any, slot: int) -> int:
+    """Let this task's spinlocks say another thing than those of the tasks that had its slot before."""
+    return write_once(mem, slot + CPU.spin, (read_once(mem, slot + CPU.spin) + GENERATION) & MAX_UINT31)
 
 
 @compiled
@@ -120,21 +128,40 @@ def _part(mem: Any, slot: int) -> int:
 
 
 @compiled
+def _forget(mem: Any, slot: int) -> int:
+    """Make a dead task one that never was: no lock has anything of it any more, so nobody is to repair any."""
+    mask = 1 << read_once(mem, slot + CPU.id)
+    write_once(mem, slot + CPU.wait_for, 0)
+    fetch_and_relaxed(mem, HEADER.lives, ~mask)
+    fetch_and_relaxed(mem, HEADER.announced, ~mask)
+    write_once(mem, slot + CPU.life, 0)
+    fetch_add(mem, HEADER.lives_seq, 1)  # P27: pairs with lives_seen(): who was not told of the end yet looks now
+    return futex_wake(mem, HEADER.lives_seq, EVERYBODY)
+
+
+@compiled
 def _free(mem: Any, slot: int) -> int:
     """Give a slot back."""
     write_once(mem, slot + CPU.state, CpuState.FREE)
     return store_release(mem, slot + CPU.claim, 0)  # P13: pairs with _claim()
 
 
+class LocksOfTasks(NamedTuple):
+    """What the locks of a segment have of the task of a slot, or of dead ones: each called with (address, slot)."""
+
+    disown: Callable[[int, int], int]
+    """Take back what a predecessor in the slot left behind."""
+    repair: Callable[[int, int], int]
+    """Take back what all left behind whose end was announced."""
+    hold: Callable[[int, int], int]
+    """Whether the task of the slot holds any."""
+
+
 class Tasks:
     """The slots of one arena, as this process uses them."""
 
-    def __init__(self, arena: Arena, disown: Callable[[int, int], object], holds: Callable[[int, int], int]) -> None:
-        """Take an arena into use; its creator may find it without slots and makes them.
-
-        `disown(address, slot)` takes back what a predecessor in a slot left behind, `holds(address, slot)` says whether
-        its task holds anything: who makes locks knows where they are.
-        """
+    def __init__(self, arena: Arena, locks: LocksOfTasks) -> None:
+        """Take an arena into use; its creator may find it without slots and makes them."""
         self.arena = arena
         self.address = arena.address
         self.words = arena.words  # keeps the memory mapped, whoever closes the arena
@@ -142,7 +169,7 @@ class Tasks:
         self.slots: dict[int, int] = {}
         self.told: dict[int, set[int]] = {}
         self.pid = os.getpid()
-        self._disown, self._holds = disown, holds
+        self._locks = locks
         if not self.words[HEADER.nr_cpus]:
             self._make_slots()
         self.every = self._find_slots()
@@ -187,38 +214,61 @@ class Tasks:
 
     def _settle(self, thread: int) -> int:
         """Claim a slot, a free one first, and begin to live there."""
-        claim = (clock_ns() << PID_BITS | self.pid) & MAX_WORD
+        claim = self._new_claim()
         slot = next((s for s in self.every if _claim(self.address, s, 0, claim)), 0) or self._inherit(claim)
         left = is_dead(self.address, slot)
+        _renew(self.address, slot)
         _keep(self.words)
         begin_life(self.address + 8 * (slot + CPU.life))
         _join(self.address, slot, claim)
         if left:
-            self._disown(self.address, slot)
+            self._locks.disown(self.address, slot)
         self.words[slot + CPU.pid] = self.pid
         self.words[slot + CPU.tid] = threading.get_native_id()
         self.words[slot + CPU.start_time] = start_time(self.pid)
         self.words[slot + CPU.recovered] = 0
         self.words[slot + CPU.state] = CpuState.ATTACHED
         self.slots[thread] = slot
+        self.bury(slot)
         _farewell_of_this_thread().slots[self] = slot
         return slot
 
+    def _new_claim(self) -> int:
+        return (clock_ns() << PID_BITS | self.pid) & MAX_WORD
+
+    def _claim_of_dead(self, slot: int, claim: int) -> bool:
+        """Claim a slot if whoever claimed it has ended; whether."""
+        before = int(self.words[slot + CPU.claim])
+        pid = before & (1 << PID_BITS) - 1
+        ended = _has_ended(self.address, slot, before)
+        if ended < 0:
+            ended = not is_alive(pid, start_time(pid) or -1)
+        return bool(ended and _claim(self.address, slot, before, claim))
+
     def _inherit(self, claim: int) -> int:
         """Claim the slot of a task that ended with it, or before it had begun to live there."""
-        for slot in self.every:
-            before = int(self.words[slot + CPU.claim])
-            pid = before & (1 << PID_BITS) - 1
-            ended = _has_ended(self.address, slot, before)
-            if ended < 0:
-                ended = not is_alive(pid, start_time(pid) or -1)
-            if ended and _claim(self.address, slot, before, claim):
-                return slot
+        slot = next((slot for slot in self.every if self._claim_of_dead(slot, claim)), 0)
+        if slot:
+            return slot
         raise SetupError(
             f"all {len(self.every)} task slots of segment {self.arena.name} are taken",
             cause="Each thread of each process that uses a lock has one as long as it lives.",
             remedy="Use fewer threads at a time, or locks in several arenas.",
         )
+
+    def bury(self, mine: int) -> None:
+        """Free the slots of tasks that ended with them, as the task of slot `mine`; nothing to do is one look."""
+        if not self.words[HEADER.announced]:
+            return
+        claim = self._new_claim()
+        claimed = [slot for slot in self.every if self.words[slot + CPU.claim]]
+        dead = [slot for slot in claimed if self._claim_of_dead(slot, claim)]
+        self._locks.repair(self.address, mine)
+        for slot in dead:
+            _forget(self.address, slot)
+        self._locks.repair(self.address, mine)  # who saw them dead had a wait_lock, and is done with it now
+        for slot in dead:
+            _free(self.address, slot)
 
     def leave(self, thread: int, slot: int) -> None:
         """Give the slot of a thread that ends back; if it still holds a lock, its end tells who waits for that."""
@@ -229,7 +279,7 @@ class Tasks:
         at = _bucket(thread)
         if self.table[at] == thread:
             self.table[at : at + 2] = [0, 0]
-        if thread == threading.get_ident() and not self._holds(self.address, slot):
+        if thread == threading.get_ident() and not self._locks.hold(self.address, slot):
             _part(self.address, slot)
             end_life(self.address + 8 * (slot + CPU.life))
             _free(self.address, slot)

@@ -11,8 +11,9 @@ from shmreclaim.machine.cpu import CPU
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.sync.lockdep import LOCK, LockKind
 from shmreclaim.sync.mutex import OWNER_MASK as MUTEX_OWNER
-from shmreclaim.sync.mutex import mutex_disown
-from shmreclaim.sync.rwsem_queue import OWNER_MASK, WRITER, rwsem_disown, write_hold
+from shmreclaim.sync.mutex import mutex_disown, mutex_lock_queue
+from shmreclaim.sync.rwsem_queue import OWNER_MASK, WRITER, rwsem_disown, rwsem_lock_queue, write_hold
+from shmreclaim.sync.spinlock import spin_unlock
 
 
 @compiled
@@ -38,6 +39,22 @@ def disown_all(mem: Any, cpu: int) -> int:
             mutex_disown(mem, cpu, lock)
         elif read_once(mem, lock + LOCK.kind) == LockKind.RWSEM:
             rwsem_disown(mem, cpu, lock)
+        lock = _next_lock(mem, lock)
+    return 0
+
+
+@out_of_line
+def repair_all(mem: Any, cpu: int) -> int:
+    """Repair every chained lock; a task that was announced as dead before this has nothing in any of them after it."""
+    lock = _next_lock(mem, 0)
+    while lock:
+        kind = read_once(mem, lock + LOCK.kind)
+        if kind == LockKind.MUTEX:
+            mutex_lock_queue(mem, cpu, lock)
+            spin_unlock(mem, cpu, lock + LOCK.wait_lock)
+        elif kind == LockKind.RWSEM:
+            rwsem_lock_queue(mem, cpu, lock)
+            spin_unlock(mem, cpu, lock + LOCK.wait_lock)
         lock = _next_lock(mem, lock)
     return 0
 

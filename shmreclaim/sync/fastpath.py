@@ -19,8 +19,8 @@ from shmreclaim.sync.lockdep import LOCK
 from shmreclaim.sync.mutex import OWNER_MASK, mutex_trylock, mutex_unlock
 from shmreclaim.sync.robust import look_for_the_dead
 from shmreclaim.sync.rwsem import down_read_trylock, down_write_trylock, up_read, up_write
+from shmreclaim.sync.rwsem_queue import DIED, WRITER, write_hold
 from shmreclaim.sync.rwsem_queue import OWNER_MASK as WRITER_MASK
-from shmreclaim.sync.rwsem_queue import WRITER, write_hold
 
 MEM, AT, TABLE, NARGS, SLOW, YES, NO = range(WORDS, WORDS + 7)
 
@@ -36,8 +36,11 @@ def _my_slot(bound: Any, nargs: int, names: int) -> int:
 @compiled
 def _not_taken(bound: Any, slot: int, args: int, nargs: int, names: int) -> int:
     """A try that failed says no, unless somebody died, perhaps with the lock; all else is the slow path's business."""
-    if slot != 0 and read_once(bound, NO) and not look_for_the_dead(read_once(bound, MEM)):
-        return new_reference(read_once(bound, NO))
+    if slot != 0 and read_once(bound, NO):
+        mem = read_once(bound, MEM)
+        news = read_once(mem, read_once(bound, AT) + LOCK.word) & DIED  # only rwsems are tried
+        if not news and not look_for_the_dead(mem):
+            return new_reference(read_once(bound, NO))
     return python_call(read_once(bound, SLOW), args, nargs, names)
 
 

@@ -19,7 +19,7 @@ from shmreclaim.machine.cpu import CPU, slot_of
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.machine.life import is_dead
 from shmreclaim.sync.lockdep import LOCK
-from shmreclaim.sync.spinlock import HEIR, OWNER_MASK, PARKED, spin_lock
+from shmreclaim.sync.spinlock import OWNER_MASK, PARKED, spin_lock
 from shmreclaim.sync.wait_queue import announce_ends
 
 
@@ -32,14 +32,12 @@ def lock_queue(mem: Any, cpu: int, lock: int) -> int:
 
 @compiled
 def take_over(mem: Any, cpu: int, lock: int) -> int:
-    """Take a lock's wait_lock, which the last task of this CPU's slot may have died with.
-
-    One that found that task dead may be about to take the wait_lock: it fails if the word is another one by then.
-    """
+    """Take a lock's wait_lock, which an earlier task of this CPU's slot may have died with."""
     at = lock + LOCK.wait_lock
     word = read_once(mem, at)
     while word & OWNER_MASK == read_once(mem, cpu + CPU.id):
-        seen = cmpxchg_acquire(mem, at, word, word + HEIR | PARKED)  # P1: pairs with all that the dead one did
+        mine = read_once(mem, cpu + CPU.spin) | PARKED
+        seen = cmpxchg_acquire(mem, at, word, mine)  # P1: pairs with all that the dead one did
         if seen == word:
             return 1
         word = seen

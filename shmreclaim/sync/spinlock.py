@@ -4,8 +4,8 @@ Model: the kernel's spinlock in use, not in make: a process can be taken off its
 so a waiter that kept spinning would waste the very time the holder needs. After SPINS tries it sleeps on
 the word (Drepper, "Futexes are tricky", mutex 2).
 
-Word: bits 0-15 the owner's CPU number, bit 16 PARKED, from bit 17 on how often the slot of an owner that died was taken
-over together with the lock (robust.take_over).
+Word: bits 0-15 the owner's CPU number, bit 16 PARKED, bits 17-30 which task of that slot it is, so that who found an
+owner dead does not take the lock from the next task there.
 
 | owner | PARKED | meaning | left by |
 |---|---|---|---|
@@ -30,21 +30,20 @@ from shmreclaim.sync.wait_queue import lives_seen, sleep_on
 
 OWNER_MASK = 0xFFFF
 PARKED = 1 << 16
-HEIR = 1 << 17
 SPINS = 64
 
 
 @compiled
 def spin_lock(mem: Any, cpu: int, lock: int) -> int:
     """Take the lock; short waits spin, long ones sleep. Returns 1 if it was taken from a task that died with it."""
-    if cmpxchg_acquire(mem, lock, 0, read_once(mem, cpu + CPU.id)) != 0:  # P1: pairs with spin_unlock()
+    if cmpxchg_acquire(mem, lock, 0, read_once(mem, cpu + CPU.spin)) != 0:  # P1: pairs with spin_unlock()
         return _spin_lock_slowpath(mem, cpu, lock)
     return 0
 
 
 @out_of_line
 def _spin_lock_slowpath(mem: Any, cpu: int, lock: int) -> int:
-    me = read_once(mem, cpu + CPU.id)
+    me = read_once(mem, cpu + CPU.spin)
     for _ in range(SPINS):
         if read_once(mem, lock) == 0 and cmpxchg_acquire(mem, lock, 0, me) == 0:  # P1
             return 0
@@ -65,7 +64,7 @@ def _spin_lock_slowpath(mem: Any, cpu: int, lock: int) -> int:
 @compiled
 def spin_trylock(mem: Any, cpu: int, lock: int) -> int:
     """Take the lock if it is free; return whether."""
-    return 1 if cmpxchg_acquire(mem, lock, 0, read_once(mem, cpu + CPU.id)) == 0 else 0  # P1
+    return 1 if cmpxchg_acquire(mem, lock, 0, read_once(mem, cpu + CPU.spin)) == 0 else 0  # P1
 
 
 @compiled

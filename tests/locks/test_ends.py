@@ -19,7 +19,7 @@ from shmreclaim.errors import SetupError
 from shmreclaim.locks import Mutex, OwnerDied, Semaphore, lock_arena
 from shmreclaim.locks.arenas import anonymous_lock, unlink
 from shmreclaim.machine import life, tasks
-from shmreclaim.machine.cpu import CPU
+from shmreclaim.machine.cpu import CPU, GENERATION
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.machine.process import cores
 from shmreclaim.machine.tasks import PID_BITS, Tasks
@@ -142,7 +142,7 @@ def test_nobody_takes_over_the_slot_of_a_task_that_lives_though_its_process_is_n
         slots.words[mine + CPU.claim] = slots.words[mine + CPU.lived] = (1 << PID_BITS) - 1  # above any pid
         occupy(slots)
         with pytest.raises(SetupError, match="task slots"):
-            Tasks(arena, slots._disown, slots._holds)._inherit(1)
+            Tasks(arena, slots._locks)._inherit(1)
 
 
 class _KilledAtLine:
@@ -186,6 +186,7 @@ def test_who_saw_the_wait_lock_of_a_dead_task_before_its_heir_took_it_over_does_
     with Crew(1) as crew:
         lock = crew.arena.allocate(LOCK.SIZE)
         crew.arena.words[lock + LOCK.wait_lock] = word
+        crew.arena.words[crew.cpus[1] + CPU.spin] = 1 | GENERATION
         crew.call(take_over, crew.cpus[1], lock)
         assert crew.word(lock + LOCK.wait_lock) != word
         assert crew.word(lock + LOCK.wait_lock) & 0xFFFF == 1

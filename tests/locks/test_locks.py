@@ -554,31 +554,29 @@ def test_a_process_that_ends_gives_its_slot_back(mutex: Mutex) -> None:
     assert mutex.acquire(False) is True
 
 
-def test_who_gets_the_slot_of_a_process_that_died_holding_holds_nothing(mutex: Mutex) -> None:
+def test_who_gets_the_slot_of_a_process_that_died_holding_holds_nothing() -> None:
     """Its number is in the lock's word; the lock is free again, and the next one is told."""
-    others = [RwLock(), RwLock()]
+    with lock_arena(3) as arena:
+        mutex, read, written = Mutex(arena), RwLock(arena), RwLock(arena)
 
-    def die_holding() -> int:
-        mutex.acquire()
-        others[0].acquire_read()
-        others[1].acquire_write()
-        os.kill(os.getpid(), signal.SIGKILL)
-        return 0
+        def die_holding() -> int:
+            mutex.acquire()
+            read.acquire_read()
+            written.acquire_write()
+            os.kill(os.getpid(), signal.SIGKILL)
+            return 0
 
-    in_child(die_holding)
-    tasks = tasks_named(name_and_place(mutex)[0])
-    dead = next(slot for slot in tasks.every if tasks.words[slot + CPU.life] & FUTEX_OWNER_DIED)
-    for slot in tasks.every:
-        if tasks.words[slot + CPU.claim] == 0:
-            tasks.words[slot + CPU.claim] = os.getpid()  # claimed by somebody that lives, and never settled
-    assert in_thread(lambda: [tasks.slot(), mutex.locked(), others[0].try_write(), others[1].try_read()]) == [
-        dead,
-        False,
-        True,
-        True,
-    ]
-    assert mutex.acquire(False)
-    assert mutex.recovered
+        tasks = tasks_named(arena.name)
+        tasks.slot()
+        in_child(die_holding)
+        (dead,) = [slot for slot in tasks.every if tasks.words[slot + CPU.life] & FUTEX_OWNER_DIED]
+        for slot in tasks.every:
+            if tasks.words[slot + CPU.claim] == 0:
+                tasks.words[slot + CPU.claim] = os.getpid()  # claimed by somebody that lives, and never settled
+        found = in_thread(lambda: [tasks.slot(), mutex.locked(), read.try_write(), written.try_read()])
+        assert found == [dead, False, True, True]
+        assert mutex.acquire(False)
+        assert mutex.recovered
 
 
 def test_one_thread_more_than_there_are_slots_gets_a_clear_error() -> None:

@@ -16,6 +16,7 @@ import pytest
 from shmreclaim import Mutex, OwnerDied, RwLock, lock_arena
 from shmreclaim.locks.arenas import tasks_named
 from shmreclaim.machine.cpu import CPU
+from shmreclaim.machine.layout import HEADER
 from shmreclaim.sync.lockdep import LOCK
 from tests.sync.crew import PATIENCE, until, until_asleep
 
@@ -297,6 +298,29 @@ def test_a_repair_travels_with_its_lock() -> None:
     """If it can be pickled."""
     mutex = Mutex(on_owner_died=print)
     assert pickle.loads(pickle.dumps(mutex))._side.repair is print
+
+
+def test_the_dead_are_buried_by_who_comes_next_and_hold_nobody_up_afterwards() -> None:
+    """Three of them, two with locks: their slots are free again, all locks are as if nobody had died."""
+    with lock_arena(3) as arena:
+        mutex, lock, other = Mutex(arena), RwLock(arena), Mutex(arena)
+        for hold in (mutex.acquire, lock.acquire_read, lambda: other.acquire() and other.release()):
+            pid = os.fork()
+            if pid == 0:
+                hold()
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.waitpid(pid, 0)
+        tasks = tasks_named(arena.name)
+        assert mutex.acquire() is True
+        assert mutex.recovered
+        mutex.release()
+        other.acquire(timeout=0)
+        other.release()
+        assert int(tasks.words[HEADER.announced]) == 0
+        assert sum(tasks.words[slot + CPU.claim] != 0 for slot in tasks.every) == 1
+        assert lock.acquire_write(False)
+        assert lock.recovered
+        lock.release_write()
 
 
 def test_nobody_reads_what_a_dead_writer_left_before_it_is_set_right() -> None:

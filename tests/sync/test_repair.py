@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from shmreclaim.machine.cpu import CPU
+from shmreclaim.machine.cpu import CPU, GENERATION
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.machine.tasks import _join, _part
 from shmreclaim.sync.lockdep import LOCK, READ, WRITE
@@ -26,7 +26,7 @@ from shmreclaim.sync.mutex import (
     mutex_unlock,
 )
 from shmreclaim.sync.robust import dead_tasks, forget_waiters, lock_queue, look_for_the_dead, note_died, take_over
-from shmreclaim.sync.spinlock import HEIR, PARKED, spin_lock
+from shmreclaim.sync.spinlock import PARKED, spin_lock
 from shmreclaim.sync.wait_queue import _watch_lives
 from tests.sync.board import Board
 
@@ -119,11 +119,12 @@ def test_a_successor_keeps_the_wait_lock_that_its_predecessor_died_with(board: B
     wait_lock = board.lock + LOCK.wait_lock
     board.live(1)
     board[wait_lock] = 1 | PARKED
+    board.field(1, CPU.spin, 1 | GENERATION)
     board.play(1, take_over)
-    assert board[wait_lock] == 1 | PARKED | HEIR
+    assert board[wait_lock] == 1 | PARKED | GENERATION
     board[wait_lock] = 0
     board.play(1, take_over)
-    assert board[wait_lock] == 1
+    assert board[wait_lock] == 1 | GENERATION
 
 
 # --- the queue -------------------------------------------------------------------------------------------
