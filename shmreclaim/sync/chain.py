@@ -11,9 +11,10 @@ from shmreclaim.machine.cpu import CPU
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.sync.lockdep import LOCK, LockKind
 from shmreclaim.sync.mutex import OWNER_MASK as MUTEX_OWNER
-from shmreclaim.sync.mutex import mutex_disown, mutex_lock_queue
-from shmreclaim.sync.rwsem_queue import OWNER_MASK, WRITER, rwsem_disown, rwsem_lock_queue, write_hold
-from shmreclaim.sync.spinlock import spin_unlock
+from shmreclaim.sync.mutex import mutex_disown, mutex_repair
+from shmreclaim.sync.robust import dead_tasks
+from shmreclaim.sync.rwsem_queue import OWNER_MASK, WRITER, rwsem_disown, rwsem_repair, write_hold
+from shmreclaim.sync.spinlock import spin_lock, spin_unlock
 
 
 @compiled
@@ -45,15 +46,17 @@ def disown_all(mem: Any, cpu: int) -> int:
 
 @out_of_line
 def repair_all(mem: Any, cpu: int) -> int:
-    """Repair every chained lock; a task that was announced as dead before this has nothing in any of them after it."""
+    """Repair every chained lock, announced or not: a task that was dead before has nothing in any of them after."""
     lock = _next_lock(mem, 0)
     while lock:
         kind = read_once(mem, lock + LOCK.kind)
         if kind == LockKind.MUTEX:
-            mutex_lock_queue(mem, cpu, lock)
+            spin_lock(mem, cpu, lock + LOCK.wait_lock)
+            mutex_repair(mem, lock, dead_tasks(mem))
             spin_unlock(mem, cpu, lock + LOCK.wait_lock)
         elif kind == LockKind.RWSEM:
-            rwsem_lock_queue(mem, cpu, lock)
+            spin_lock(mem, cpu, lock + LOCK.wait_lock)
+            rwsem_repair(mem, lock, dead_tasks(mem))
             spin_unlock(mem, cpu, lock + LOCK.wait_lock)
         lock = _next_lock(mem, lock)
     return 0

@@ -104,7 +104,7 @@ def mutex_trylock(mem: Any, cpu: int, mutex: int) -> int:
 def mutex_trylock_robust(mem: Any, cpu: int, mutex: int) -> int:
     """Take the mutex if that is possible at once, also if its owner died; return whether."""
     if look_for_the_dead(mem):
-        mutex_lock_queue(mem, cpu, mutex)
+        _lock_queue(mem, cpu, mutex)
         spin_unlock(mem, cpu, mutex + LOCK.wait_lock)
     if not _try(mem, cpu, mutex, OWNER_MASK):
         lock_failed(mem, cpu, mutex, WRITE)
@@ -167,7 +167,7 @@ def _spin(mem: Any, cpu: int, mutex: int) -> int:
 def _wait_in_queue(mem: Any, cpu: int, mutex: int, deadline: int, state: int) -> int:
     """Queue up; sleep and try until we own it or give up."""
     seen = lives_seen(mem)
-    mutex_lock_queue(mem, cpu, mutex)
+    _lock_queue(mem, cpu, mutex)
     queue_waiter(mem, cpu, mutex, WRITE)
     fetch_or_relaxed(mem, mutex + LOCK.word, WAITERS)
     outcome = 0
@@ -176,7 +176,7 @@ def _wait_in_queue(mem: Any, cpu: int, mutex: int, deadline: int, state: int) ->
         spin_unlock(mem, cpu, mutex + LOCK.wait_lock)
         outcome = wait_for_wake(mem, cpu, seen, deadline, state)
         seen = lives_seen(mem)
-        mutex_lock_queue(mem, cpu, mutex)
+        _lock_queue(mem, cpu, mutex)
     if read_once(mem, mutex + LOCK.word) & OWNER_MASK == read_once(mem, cpu + CPU.id):
         outcome = 0  # perhaps granted while giving up: late is better than lost
     _leave_queue(mem, cpu, mutex)
@@ -232,7 +232,7 @@ def mutex_unlock(mem: Any, cpu: int, mutex: int) -> int:
 @out_of_line
 def _mutex_unlock_slowpath(mem: Any, cpu: int, mutex: int) -> int:
     """Somebody waits: nobody but us can change the owner, and flags change only under wait_lock."""
-    mutex_lock_queue(mem, cpu, mutex)
+    _lock_queue(mem, cpu, mutex)
     heir = first_waiter(mem, mutex)
     word = read_once(mem, mutex + LOCK.word)
     kept = word & (WAITERS | DIED)
@@ -254,7 +254,7 @@ def mutex_is_locked(mem: Any, mutex: int) -> int:
 
 
 @compiled
-def mutex_lock_queue(mem: Any, cpu: int, mutex: int) -> int:
+def _lock_queue(mem: Any, cpu: int, mutex: int) -> int:
     """Take the wait_lock, of a mutex that is whole then."""
     if lock_queue(mem, cpu, mutex):
         mutex_repair(mem, mutex, dead_tasks(mem))
