@@ -26,7 +26,8 @@ class Mutex:
     until that one releases it, or `on_owner_died` was called before acquire returned.
     """
 
-    __slots__ = ("__enter__", "__exit__", "__weakref__", "_side", "acquire", "release")
+    if not TYPE_CHECKING:  # pyright would take the methods below for variables
+        __slots__ = ("__enter__", "__exit__", "__weakref__", "_side", "acquire", "release")
 
     def __init__(
         self, arena: Arena | None = None, *, name: str | None = None, on_owner_died: Repair | None = None
@@ -55,12 +56,14 @@ class Mutex:
 
         def acquire(self, blocking: bool = True, timeout: float = NO_TIMEOUT) -> bool:
             """Take the mutex; return whether."""
+            ...
 
         def release(self) -> None:
             """Give the mutex up."""
 
         def __enter__(self) -> bool:
             """Take the mutex."""
+            ...
 
         def __exit__(
             self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None

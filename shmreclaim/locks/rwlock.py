@@ -30,10 +30,11 @@ class RwLock:
     A signal that interrupts a wait runs its handler outside of the queue; who waited behind may pass meanwhile.
     """
 
-    __slots__ = (
-        "__weakref__", "_read", "_reading", "_write", "_writing",
-        "acquire_read", "acquire_write", "release_read", "release_write", "try_read", "try_write",
-    )  # fmt: skip
+    if not TYPE_CHECKING:  # pyright would take the methods below for variables
+        __slots__ = (
+            "__weakref__", "_read", "_reading", "_write", "_writing",
+            "acquire_read", "acquire_write", "release_read", "release_write", "try_read", "try_write",
+        )  # fmt: skip
 
     def __init__(
         self,
@@ -83,15 +84,19 @@ class RwLock:
 
         def acquire_read(self, blocking: bool = True, timeout: float = NO_TIMEOUT) -> bool:
             """Take a read share; return whether."""
+            ...
 
         def acquire_write(self, blocking: bool = True, timeout: float = NO_TIMEOUT) -> bool:
             """Take the lock for write; return whether."""
+            ...
 
         def try_read(self) -> bool:
             """Take a read share if no writer holds the lock and nobody waits; return whether."""
+            ...
 
         def try_write(self) -> bool:
             """Take the lock for write if nobody holds it or waits; return whether."""
+            ...
 
         def release_read(self) -> None:
             """Give a read share up."""
@@ -169,7 +174,8 @@ class _ReadSide(Side):
 class _Held:
     """Holds a lock in one way for the time of a `with`; used again and again."""
 
-    __slots__ = ("__enter__", "__exit__")
+    if not TYPE_CHECKING:
+        __slots__ = ("__enter__", "__exit__")
 
     def __init__(self, side: Side) -> None:
         if not TYPE_CHECKING:
