@@ -6,26 +6,18 @@ all of them have, where the output goes and in which form, is declared once, abo
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
 from shmreclaim.cli import output, reporting
+from shmreclaim.cli.reporting import Json
 
 COMMAND = {"help_option_names": ["-h", "--help"]}
 
 bench = typer.Typer(rich_markup_mode=None, context_settings=COMMAND, add_completion=False)
 
-Json = Annotated[
-    str | None,
-    Option(
-        metavar="FILE",
-        help="Write the whole result to FILE as JSON; - is standard output, and the tables then go to standard error. "
-        "Example: --json old.json.",
-    ),
-]
 Format = Annotated[
     str | None,
     Option(
@@ -78,15 +70,11 @@ def ids(
 
     Example: shmreclaim bench ids --json old.json
     """
-    from shmreclaim.cli.progress import make_progress
     from shmreclaim.experiments.bench.ids import bench_ids
     from shmreclaim.report.bench_ids import view
 
     shown = reporting.form(form, csv=csv, markdown=markdown)
-    reporting.check(json)
-    with make_progress(sys.stderr) as progress:
-        result = bench_ids(quick=quick, progress=progress)
-    reporting.deliver_view(result, view(result), json, shown)
+    reporting.produce_view(json, shown, lambda progress: bench_ids(quick=quick, progress=progress), view)
     return 0
 
 
@@ -112,15 +100,11 @@ def reclaim(
 
     Example: shmreclaim bench reclaim --markdown > reclaim.md
     """
-    from shmreclaim.cli.progress import make_progress
     from shmreclaim.experiments.bench.reclaim import bench_reclaim
     from shmreclaim.report.bench_reclaim import view
 
     shown = reporting.form(form, csv=csv, markdown=markdown)
-    reporting.check(json)
-    with make_progress(sys.stderr) as progress:
-        result = bench_reclaim(quick=quick, progress=progress)
-    reporting.deliver_view(result, view(result), json, shown)
+    reporting.produce_view(json, shown, lambda progress: bench_reclaim(quick=quick, progress=progress), view)
     return 0
 
 
@@ -148,7 +132,5 @@ def diff(
     from shmreclaim.report.bench_diff import view
 
     shown = reporting.form(form, csv=csv, markdown=markdown)
-    reporting.check(json)
-    result = bench_diff(old, new)
-    reporting.deliver_view(result, view(result), json, shown)
+    reporting.produce_view(json, shown, lambda _: bench_diff(old, new), view)
     return 0

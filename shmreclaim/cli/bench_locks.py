@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 from typer import Option
 
 from shmreclaim.cli import reporting
-from shmreclaim.cli.bench import Csv, Format, Json, Markdown, Quick
+from shmreclaim.cli.bench import Csv, Format, Markdown, Quick
+from shmreclaim.cli.reporting import Json
 from shmreclaim.cli.values import number, whole_number
 from shmreclaim.errors import Inconclusive, ModelViolation, ThresholdFailed
 
@@ -110,13 +110,11 @@ def locks(
 
     Example: shmreclaim bench locks --peers glibc,multiprocessing --threshold 'exclusive.p99.9<5ms'
     """
-    from shmreclaim.cli.progress import make_progress
     from shmreclaim.experiments.bench.locks import bench_locks
     from shmreclaim.experiments.bench.locks.options import LockOptions
     from shmreclaim.report.bench_locks import view
 
     shown = reporting.form(form, csv=csv, markdown=markdown)
-    reporting.check(json)
     options = LockOptions(
         peers=peers,
         readers=readers,
@@ -129,9 +127,7 @@ def locks(
         quick=quick,
         thresholds=tuple(threshold or ()),
     )
-    with make_progress(sys.stderr) as progress:
-        result = bench_locks(options, progress)
-    reporting.deliver_view(result, view(result), json, shown)
+    result = reporting.produce_view(json, shown, lambda progress: bench_locks(options, progress), view)
     if result.broken:
         return ModelViolation.exit_code
     if result.failed:

@@ -33,28 +33,22 @@ Json = Annotated[
 """The option `--json`, as every command has it that gives a result."""
 
 
-def check(json: str | None) -> None:
-    """Refuse a file that cannot be written, before anything is measured."""
-    from shmreclaim.report.json import check_writable
-
-    if json not in (None, STDOUT):
-        check_writable(Path(json))
-
-
 def produce(
     json: str | None, make: Callable[[Lines | Bar], ResultT], render: Callable[[ResultT, Style], str]
 ) -> ResultT:
     """Give what `make` makes, which is told where progress goes, and deliver it; `json` is checked before."""
     from shmreclaim.cli.progress import make_progress
+    from shmreclaim.report.json import check_writable
 
-    check(json)
+    if json not in (None, STDOUT):
+        check_writable(Path(json))
     with make_progress(sys.stderr) as progress:
         result = make(progress)
-    deliver(result, json, render)
+    _deliver(result, json, render)
     return result
 
 
-def deliver(result: ResultT, json: str | None, render: Callable[[ResultT, Style], str]) -> None:
+def _deliver(result: ResultT, json: str | None, render: Callable[[ResultT, Style], str]) -> None:
     """Print what `render` makes of a result; where JSON has standard output, that goes to standard error."""
     from shmreclaim.report.json import encode, write
     from shmreclaim.report.style import style_for
@@ -86,8 +80,10 @@ def form(named: str | None, **flags: bool) -> str:
     return found
 
 
-def deliver_view(result: Record, view: View, json: str | None, form: str) -> None:
-    """Print a view of a result in one form, and write its JSON as `deliver` does."""
+def produce_view(
+    json: str | None, form: str, make: Callable[[Lines | Bar], ResultT], view: Callable[[ResultT], View]
+) -> ResultT:
+    """As `produce`, of a result that is shown as rows, in one of their forms."""
     from shmreclaim.report.rows import show
 
-    deliver(result, json, lambda _, style: show(view, form, style))
+    return produce(json, make, lambda result, style: show(view(result), form, style))

@@ -17,7 +17,7 @@ from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.atomics import clock_ns, fetch_add_relaxed, read_once, write_once
 from shmreclaim.machine.compile import compiled_nogil, entry_point
 from shmreclaim.machine.cpu import MAX_CPUS
-from shmreclaim.machine.futex import futex_wait, futex_wake
+from shmreclaim.machine.futex import EVERYBODY, futex_wait, futex_wake
 from shmreclaim.machine.histogram import HISTOGRAM, N_BUCKETS
 from shmreclaim.machine.layout import HEADER, LINE, Field, record
 from shmreclaim.machine.tasks import SLOT_WORDS, Tasks
@@ -28,7 +28,6 @@ LOG_ROOM = 1 << 13
 """Grants whose order is kept."""
 LEAD_NS = 1_000_000
 """From the last process at a gate to the start."""
-EVERYBODY = 1 << 30
 
 SCENE = record(
     "SCENE",

@@ -6,6 +6,7 @@ They mirror `loops.py` function by function; clocks, records and what is counted
 from __future__ import annotations
 
 import itertools
+import signal
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -163,7 +164,8 @@ class PythonPlayer:
         """Take the lock, say so, and keep it."""
         self.way.acquire()
         self.part.set(self.player, ops=1)
-        time.sleep(3600)
+        while True:
+            signal.pause()
 
     def try_after(self) -> None:
         """Take the lock of the dead, and say how long that took."""
