@@ -46,10 +46,11 @@ class Place(NamedTuple):
     at: int
     tenancy: Tenancy | None = None
 
-    def escape(self) -> None:
-        """Keep the words this lock's for ever: another process comes to know it."""
+    def travel(self) -> tuple[str, int, int]:
+        """What another process finds it by, with find_travelled(). From here on the words are this lock's for ever."""
         if self.tenancy is not None:
             self.tenancy.farewell.detach()
+        return self.tasks.arena.name, self.tasks.arena.inode, self.at
 
 
 def lock_arena(locks: int = 1) -> Arena:
@@ -80,15 +81,25 @@ def tasks_in(arena: Arena) -> Tasks:
     return _known.get(key) or _known.setdefault(key, Tasks(arena, _locks_of_tasks()))
 
 
-def tasks_named(name: str) -> Tasks:
-    """The slots of the arena of that name, or of the last that this process knew by it if there is none any more."""
+def tasks_named(name: str, inode: int = 0) -> Tasks:
+    """The slots of the arena of that name, or of one that this process knew by it if there is none any more.
+
+    `inode`: only of this one; raises SetupError if it is gone, whatever has its name by now.
+    """
+    known = _known.get((name, inode))
+    if known is not None:
+        return known
     try:
-        return tasks_in(Arena.attach(name))
+        arena = Arena.attach(name)
     except SetupError:
-        known = [tasks for (other, _), tasks in list(_known.items()) if other == name]
-        if not known:
+        others = [tasks for (other, _), tasks in list(_known.items()) if other == name and not inode]
+        if not others:
             raise
-        return known[-1]
+        return others[-1]
+    if inode not in (0, arena.inode):
+        arena.close()
+        raise SetupError(f"there is no segment {name} any more that this lock was in", cause="It was unlinked.")
+    return tasks_in(arena)
 
 
 def new_lock(arena: Arena, init: Callable[[int, int], Any]) -> Place:
@@ -97,9 +108,20 @@ def new_lock(arena: Arena, init: Callable[[int, int], Any]) -> Place:
     Raises InternalError if the segment is full.
     """
     tasks = tasks_in(arena)
-    at = arena.allocate(LOCK.SIZE)
-    init(tasks.address, at)
-    chain_lock(tasks.address, at)
+    with _anonymous.making:
+        at = arena.allocate(LOCK.SIZE)
+        init(tasks.address, at)
+        chain_lock(tasks.address, at)
+    return Place(tasks, at)
+
+
+def find_travelled(name: str, inode: int, at: int) -> Place:
+    """The place that another process gave with Place.travel().
+
+    Raises SetupError if its segment is gone, IndexError for a place outside of it.
+    """
+    tasks = tasks_named(name, inode)
+    tasks.arena.view(at, LOCK.SIZE)
     return Place(tasks, at)
 
 
@@ -135,6 +157,8 @@ class _Anonymous:
     def __init__(self) -> None:
         """Make none yet."""
         self.guard = threading.Lock()
+        self.making = threading.Lock()
+        """Held while a lock is put into any segment: only the threads of its creator do that."""
         self.pid = os.getpid()
         self.forks = 0
         self.free: list[Place] = []
@@ -163,8 +187,8 @@ class _Anonymous:
             self.free.append(place)  # without the guard: the garbage collector may call this inside of take()
 
     def forget(self) -> None:
-        """In a forked child: the parent's segments are not ours to make locks in."""
-        self.guard = threading.Lock()
+        """In a forked child: the parent's segments are not ours to make locks in, whatever its threads were about."""
+        self.guard, self.making = threading.Lock(), threading.Lock()
         self.pid, self.free, self.segments, self.tasks, self.left = os.getpid(), [], [], None, 0
 
 

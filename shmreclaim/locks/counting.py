@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from shmreclaim.errors import InternalError
-from shmreclaim.locks.arenas import Place, tasks_named
+from shmreclaim.locks.arenas import find_travelled
 from shmreclaim.locks.sides import NO_TIMEOUT, deadline_of, describe, find_place
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.atomics import write_once
@@ -88,8 +88,7 @@ class _Count:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process as the name of a segment and a place in it."""
-        self._place.escape()
-        return _attach, (type(self), self._place.tasks.arena.name, self._place.at)
+        return _attach, (type(self), *self._place.travel())
 
 
 class Semaphore(_Count):
@@ -171,10 +170,8 @@ class Completion(_Count):
         return f"<{'done' if self.done() else 'not done'} {describe(self, self._place)}>"
 
 
-def _attach(kind: type[_Count], name: str, at: int) -> _Count:
+def _attach(kind: type[_Count], name: str, inode: int, at: int) -> _Count:
     """Find in this process the count that another one pickled."""
-    tasks = tasks_named(name)
-    tasks.arena.view(at, LOCK.SIZE)  # raises IndexError outside the segment
     count = kind.__new__(kind)
-    count._place = Place(tasks, at)
+    count._place = find_travelled(name, inode, at)
     return count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from shmreclaim.locks.arenas import Place, tasks_named
+from shmreclaim.locks.arenas import Place, find_travelled
 from shmreclaim.locks.sides import NO_TIMEOUT, Repair, Side, describe, find_place, ways
 from shmreclaim.machine.arena import Arena
 from shmreclaim.sync.lockdep import LOCK, LockKind
@@ -81,18 +81,15 @@ class Mutex:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process as the name of a segment and a place in it."""
-        self._side.place.escape()
-        return _attach, (self._side.tasks.arena.name, self._side.at, self._side.repair)
+        return _attach, (*self._side.place.travel(), self._side.repair)
 
     def __repr__(self) -> str:
         """Say whether it is locked, and where it is."""
         return f"<{'locked' if self.locked() else 'unlocked'} {describe(self, self._side.place)}>"
 
 
-def _attach(name: str, at: int, repair: Repair | None) -> Mutex:
-    """Find in this process the mutex that another one pickled."""
-    tasks = tasks_named(name)
-    tasks.arena.view(at, LOCK.SIZE)  # raises IndexError outside the segment
+def _attach(name: str, inode: int, at: int, repair: Repair | None) -> Mutex:
+    """Find in this process the lock that another one pickled."""
     lock = Mutex.__new__(Mutex)
-    lock._bind(Place(tasks, at), repair)
+    lock._bind(find_travelled(name, inode, at), repair)
     return lock

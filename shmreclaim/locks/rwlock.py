@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from shmreclaim.errors import UsageError
-from shmreclaim.locks.arenas import Place, tasks_named
+from shmreclaim.locks.arenas import Place, find_travelled
 from shmreclaim.locks.sides import NO_TIMEOUT, Repair, Side, describe, find_place, ways
 from shmreclaim.machine.arena import Arena
 from shmreclaim.sync.lockdep import LOCK, LockKind
@@ -139,8 +139,7 @@ class RwLock:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process as the name of a segment and a place in it."""
-        self._read.place.escape()
-        return _attach, (self._read.tasks.arena.name, self._read.at, self._write.repair)
+        return _attach, (*self._read.place.travel(), self._write.repair)
 
     def __repr__(self) -> str:
         """Say who is in, and where it is."""
@@ -191,10 +190,8 @@ class _Held:
         ) -> None: ...
 
 
-def _attach(name: str, at: int, repair: Repair | None) -> RwLock:
+def _attach(name: str, inode: int, at: int, repair: Repair | None) -> RwLock:
     """Find in this process the lock that another one pickled."""
-    tasks = tasks_named(name)
-    tasks.arena.view(at, LOCK.SIZE)  # raises IndexError outside the segment
     lock = RwLock.__new__(RwLock)
-    lock._bind(Place(tasks, at), repair)
+    lock._bind(find_travelled(name, inode, at), repair)
     return lock

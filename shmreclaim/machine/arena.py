@@ -75,17 +75,17 @@ class Arena:
         try:
             _refuse_strangers(name, segment.fd)
             fcntl.flock(segment.fd, fcntl.LOCK_EX)
-            if not _is_complete(segment.fd):
+            if _is_unfinished(segment.fd):
                 os.ftruncate(segment.fd, 0)
                 size = round_up(words * 8, mmap.PAGESIZE)
                 _reserve(segment.fd, size)
                 arena = cls(name, mmap.mmap(segment.fd, size), owner=False, inode=os.fstat(segment.fd).st_ino)
                 arena._write_header(size // 8, fill)
                 return arena
+            return cls._attached(name, segment.fd)  # not by its name, which may be unlinked by now
         finally:
             fcntl.flock(segment.fd, fcntl.LOCK_UN)  # closing would not do: a mapping has a descriptor of its own
             segment.close_fd()
-        return cls.attach(name)
 
     @classmethod
     def private(cls, words: int) -> Arena:
@@ -102,14 +102,18 @@ class Arena:
             raise SetupError(f"{name!r} is not the name of a segment of shmreclaim", remedy="See: shmreclaim list")
         segment = _open(name, 0)
         try:
-            status = os.fstat(segment.fd)
-            _refuse_strangers(name, segment.fd)
-            if status.st_size < HEADER.SIZE * 8:
-                raise SetupError(f"segment {name} has {status.st_size} bytes, less than its header's {HEADER.SIZE * 8}")
-            mapping = mmap.mmap(segment.fd, status.st_size)
+            return cls._attached(name, segment.fd)
         finally:
             segment.close_fd()
-        arena = cls(name, mapping, owner=False, inode=status.st_ino)
+
+    @classmethod
+    def _attached(cls, name: str, fd: int) -> Arena:
+        """Map what is open, and check it."""
+        _refuse_strangers(name, fd)
+        status = os.fstat(fd)
+        if status.st_size < HEADER.SIZE * 8:
+            raise SetupError(f"segment {name} has {status.st_size} bytes, less than its header's {HEADER.SIZE * 8}")
+        arena = cls(name, mmap.mmap(fd, status.st_size), owner=False, inode=status.st_ino)
         try:
             arena._check_header(status.st_size // 8)
         except BaseException:
@@ -222,9 +226,9 @@ def _refuse_strangers(name: str, fd: int) -> None:
         raise SetupError(f"segment {name} belongs to user {owner}, not to {os.geteuid()}")
 
 
-def _is_complete(fd: int) -> bool:
-    """Whether a segment was filled in to its end, as its first word says."""
-    return os.pread(fd, 8, 8 * HEADER.magic) == MAGIC.to_bytes(8, sys.byteorder)
+def _is_unfinished(fd: int) -> bool:
+    """Whether a segment was not filled in to its end, so nobody else has mapped it. A wrong magic may be in use."""
+    return os.pread(fd, 8, 8 * HEADER.magic) in (b"", bytes(8))
 
 
 def _reserve(fd: int, size: int) -> None:

@@ -522,10 +522,10 @@ def test_many_locks_share_an_arena() -> None:
 
 def test_a_pickle_that_points_outside_its_segment_is_refused(mutex: Mutex) -> None:
     """Offsets are checked before compiled code follows them."""
-    attach, (name, _, repair) = mutex.__reduce__()
+    attach, (name, inode, _, repair) = mutex.__reduce__()
     for at in (-8, 1 << 40):
         with pytest.raises(IndexError, match="outside a segment"):
-            attach(name, at, repair)
+            attach(name, inode, at, repair)
 
 
 def test_a_lock_whose_maker_is_gone_cannot_be_attached() -> None:

@@ -1,6 +1,7 @@
 """Locks that unrelated processes find by name."""
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,39 @@ def test_an_unlinked_name_is_free_for_another_lock(name: str) -> None:
         assert elsewhere(name) == "False False"
     assert old.locked()
     old.release()
+
+
+TRAVELLED = """
+import pickle, sys
+pickle.loads(bytes.fromhex(sys.argv[1]))
+"""
+
+
+def test_a_pickle_of_a_lock_that_was_unlinked_is_not_another_of_its_name(name: str) -> None:
+    """Here it is still the old one; elsewhere it is refused."""
+    old = Mutex(name=name)
+    data = pickle.dumps(old)
+    unlink(name)
+    new = Mutex(name=name)
+    with old:
+        again = pickle.loads(data)
+        assert again.locked()
+        assert not new.locked()
+    run = [sys.executable, "-c", TRAVELLED, data.hex()]
+    told = subprocess.run(run, check=False, capture_output=True, text=True, timeout=10 * PATIENCE).stderr
+    assert "any more that this lock was in" in told
+
+
+def test_a_segment_with_a_wrong_magic_is_refused_and_not_made_anew(name: str) -> None:
+    """Somebody may use it: what is left of it stays as it is."""
+    mutex = Mutex(name=name)
+    data = bytearray(segment(name).read_bytes())
+    data[0] ^= 1
+    segment(name).write_bytes(data)
+    with pytest.raises(SetupError, match="has magic"):
+        Mutex(name=name)
+    mutex.acquire()
+    mutex.release()
 
 
 @pytest.mark.parametrize("kind", [RwLock, Semaphore, Completion])
