@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from shmreclaim.locks import Mutex
+from shmreclaim.locks import Mutex, Semaphore
 from tests.locks.test_locks import PATIENCE, until, waiters
 
 NO_SUITE = "this Python comes without its test suite"
@@ -58,6 +58,17 @@ BORROWED = {
             "test_rlock_locked_2processes": NOT_RECURSIVE,
             "test_repr_lock": OWN_WORDS,
             "test_repr_rlock": OWN_WORDS,
+        },
+    ),
+    "TestSemaphoreAsThreadingSemaphore": Borrowed(
+        (lock_tests.SemaphoreTests,), {"semtype": Semaphore}, {"test_repr": "threading's own words for a semaphore"}
+    ),
+    "TestSemaphoreAsMultiprocessingSemaphore": Borrowed(
+        (multiprocessing_tests._TestSemaphore, multiprocessing_tests.ProcessesMixin, unittest.TestCase),
+        {"Semaphore": Semaphore},
+        {
+            "test_bounded_semaphore": "there is no bounded one",
+            "test_timeout": "it gives a timeout to a call that does not wait, which threading refuses, and so do we",
         },
     ),
 }
