@@ -99,14 +99,20 @@ OP = record(
 )
 
 
+_bound: dict[str, Any] = {"design": "", "compiled": False}
+"""What the upcalls of this process lead to, and whether compiled code may follow them."""
+
+
 def bind_design(design: str, *, compiled: bool = True) -> None:
     """Make the upcalls of this process those of a design: a built-in one's name, or a module's dotted path.
 
     Of a variant (`name+switch`), its design's; a module made from a user's file (`plugins.choose`) has a path too.
-    With `compiled=False` only plain bodies can call them, and nothing needs to be compiled. Raises UsageError if
-    there is no such design.
+    With `compiled=False` only plain bodies can call them, and nothing needs to be compiled. What is bound already
+    costs a look, so kernels that take turns bind before each use. Raises UsageError if there is no such design.
     """
     name = design.partition("+")[0]
+    if _bound["design"] == name and _bound["compiled"] >= compiled:
+        return
     if name not in NAMES and "." not in name:
         raise UsageError(f"there is no design {name!r}", remedy=f"The designs are: {', '.join(NAMES)}.")
     if is_plugin(name):
@@ -115,9 +121,11 @@ def bind_design(design: str, *, compiled: bool = True) -> None:
             link()  # what it has out of line, and what it imports that nobody else does
     else:
         module = importlib.import_module(name if "." in name else f"shmreclaim.designs.{name}")
+    _bound.update(design="", compiled=False)  # half way it is nobody's
     bind = upcalls.bind if compiled else upcalls.bind_plain
     for slot, function in enumerate(FUNCTIONS):
         bind(slot, getattr(module, function))
+    _bound.update(design=name, compiled=compiled)
 
 
 # --- playing a stream ----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ test starts processes (`Hands`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,9 +122,6 @@ def drop() -> Row:
 class Emulated:
     """One segment with a booted kernel and a design in it."""
 
-    bound: ClassVar[tuple[str, str]] = ("", "")
-    """What the upcalls of this process lead to: (design, execution). What is bound for compiled code serves both."""
-
     def __init__(self, variant: str, execution: str, machine: Machine = SMALL) -> None:
         """Boot it with a design, which may be followed by switches."""
         self.design, self.execution, self.machine = variant.partition("+")[0], execution, machine
@@ -143,9 +140,7 @@ class Emulated:
         self.arena.close()
 
     def _bind(self) -> None:
-        if Emulated.bound not in {(self.design, self.execution), (self.design, "compiled")}:
-            ops.bind_design(self.design, compiled=self.execution == "compiled")
-            Emulated.bound = (self.design, self.execution)
+        ops.bind_design(self.design, compiled=self.execution == "compiled")
 
     def call(self, function: Callable[..., int], *args: int) -> int:
         """Call a function of the subset on this segment, the way of this execution."""

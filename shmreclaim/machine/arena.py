@@ -88,6 +88,16 @@ class Arena:
             segment.close_fd()
 
     @classmethod
+    def inherited(cls, words: int) -> Arena:
+        """Make a zeroed segment for this process and those that it forks: it never has a name, so none is left."""
+        size = round_up(words * 8, mmap.PAGESIZE)
+        name = f"inherited memory {next(_counter)} of process {os.getpid()}"
+        flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+        arena = cls(name, mmap.mmap(-1, size, flags), owner=False)
+        arena._write_header(size // 8)
+        return arena
+
+    @classmethod
     def private(cls, words: int) -> Arena:
         """Make a zeroed segment that no other process can attach and that goes with this one; it has no name."""
         size = round_up(words * 8, mmap.PAGESIZE)

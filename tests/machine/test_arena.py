@@ -143,6 +143,22 @@ def test_a_segment_that_is_full_says_so(arena: Arena) -> None:
     assert arena.allocate(8) == HEADER.SIZE
 
 
+def test_an_inherited_segment_is_shared_with_forked_children_and_has_no_name_at_all() -> None:
+    """Nothing appears in /dev/shm; what a child writes its parent reads; two are two."""
+    before = set(os.listdir(SHM))
+    with Arena.inherited(512) as arena, Arena.inherited(512) as other:
+        assert arena.name not in set(os.listdir(SHM)) - before
+        pid = os.fork()
+        if pid == 0:
+            arena.memory[HEADER.SIZE] = 7
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert (arena.memory[HEADER.SIZE], other.memory[HEADER.SIZE]) == (7, 0)
+        assert arena.name != other.name
+        with pytest.raises(SetupError, match="not the name of a segment"):
+            Arena.attach(arena.name)
+
+
 @pytest.mark.parametrize(("at", "words"), [(-1, 1), (0, 513), (512, 1), (3, -4)])
 def test_a_view_outside_the_segment_is_refused(arena: Arena, at: int, words: int) -> None:
     """Offsets are checked where they enter Python."""

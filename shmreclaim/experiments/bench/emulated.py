@@ -5,7 +5,7 @@ from typing import Any, Self
 from shmreclaim import kernel
 from shmreclaim.errors import InternalError, ModelViolation
 from shmreclaim.executions import oracles
-from shmreclaim.experiments.bench.segment import nameless_segment
+from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.compile import compiled
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.machine.upcall import upcall
@@ -42,9 +42,6 @@ class Emulated:
     Every page of its segment is touched, so that no page fault is measured.
     """
 
-    bound = ""
-    """The design that the upcalls of this process run now."""
-
     def __init__(self, design: str, *, memcgs: int, mounts: int, spare_mounts: int = 0) -> None:
         """Boot it, with so many memcgs below the root (handles from 1 on) and mounts (handles from 0 on)."""
         # A superblock takes half a page, and its two list_lrus 64 bytes for each memcg.
@@ -62,7 +59,7 @@ class Emulated:
             extra_words=kernel.OP.SIZE + 8,
         )
         self.design = design
-        self.arena = nameless_segment(machine.words())
+        self.arena = Arena.inherited(machine.words())
         self.arena.words[::WORDS_OF_A_PAGE] += 0
         (self.cpu,) = boot(self.arena, machine)
         self.op = self.arena.allocate(kernel.OP.SIZE)
@@ -74,9 +71,7 @@ class Emulated:
 
     def bind(self) -> None:
         """Make the upcalls of this process those of this kernel's design; before each use, where kernels take turns."""
-        if Emulated.bound != self.design:
-            kernel.bind_design(self.design)
-            Emulated.bound = self.design
+        kernel.bind_design(self.design)
 
     def must(self, outcome: int, what: str) -> None:
         """Stop with a message unless an outcome is 0."""

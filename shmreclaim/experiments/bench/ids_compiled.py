@@ -9,7 +9,6 @@ from errno import EAGAIN
 from typing import Any, NamedTuple
 
 from shmreclaim.errors import InternalError
-from shmreclaim.experiments.bench.segment import nameless_segment
 from shmreclaim.lib.ida import (
     IDA_BITMAP,
     ida_alloc_range,
@@ -32,6 +31,7 @@ from shmreclaim.lib.idr import (
     pool_put_bitmap,
     pool_put_node,
 )
+from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.atomics import clock_ns, read_once, write_once
 from shmreclaim.machine.compile import compiled
 from shmreclaim.machine.cpu import CPU, make_cpus
@@ -223,7 +223,7 @@ class CompiledIds:
         """Make it and fill it."""
         self.kind, self.live = kind, live
         blocks = (live // 32 + 64) * IDR_NODE.SIZE
-        self.arena = nameless_segment(HEADER.SIZE + CPU.SIZE + TREE_WORDS + blocks + 8 * LINE)
+        self.arena = Arena.inherited(HEADER.SIZE + CPU.SIZE + TREE_WORDS + blocks + 8 * LINE)
         self.mem = self.arena.address
         (self.cpu,) = make_cpus(self.arena, 1)
         self.tree = self.arena.allocate(TREE_WORDS)

@@ -79,8 +79,7 @@ class Registry:
         """Boot it, mount ROOM superblocks, unregister those `away`, and keep a plan of steps."""
         self.variant = parse_variant(variant)
         machine = Machine(1, 1, pages, 16, 20, 24, 1, 1, ROOM, extra_words=3 * len(plan) + 2 * ROOM)
-        self.arena = Arena.create(machine.words())
-        self.arena.remove()  # its name: the memory goes with this process
+        self.arena = Arena.inherited(machine.words())
         (self.cpu,) = boot(self.arena, machine)
         self.plan, gone = self.arena.allocate(3 * len(plan)), self.arena.allocate(ROOM)
         words = self.arena.view(self.plan, 3 * len(plan)).reshape(-1, 3)

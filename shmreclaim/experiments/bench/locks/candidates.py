@@ -22,7 +22,9 @@ from shmreclaim.experiments.bench.locks.ground import SCENE, Ground
 from shmreclaim.experiments.bench.locks.loops import Kind
 from shmreclaim.experiments.bench.locks.python_loops import Way
 from shmreclaim.experiments.bench.locks.troupe import FailedError
-from shmreclaim.locks import Mutex, RwLock, lock_arena
+from shmreclaim.locks import Mutex, RwLock
+from shmreclaim.locks.arenas import words_for
+from shmreclaim.machine.arena import Arena
 from shmreclaim.sync.mutex import mutex_init
 from shmreclaim.sync.rwsem import rwsem_init
 
@@ -122,15 +124,8 @@ def _by_path(module: str, name: str) -> Callable[[Path], Callable[[], Any]]:
 
 
 def _our(kind: type[Mutex] | type[RwLock]) -> Callable[[], Any]:
-    """One of our locks in a segment that loses its name at once: nothing is left, however this process ends."""
-
-    def make() -> Any:
-        arena = lock_arena()
-        lock = kind(arena)
-        arena.remove()
-        return lock
-
-    return make
+    """One of our locks in a segment without a name: nothing is left, however this process ends."""
+    return lambda: kind(Arena.inherited(words_for(1)))
 
 
 def _semaphore() -> Any:

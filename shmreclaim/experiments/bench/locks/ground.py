@@ -119,9 +119,8 @@ class Ground:
     def __init__(self, players: int, parts: int, plan_room: int = 0) -> None:
         """Make it, all zero but the slots of tasks, which compiled loops use."""
         room = SCENE.SIZE + players * (parts * PLAYER.SIZE + plan_room + LINE) + (parts + 4) * LINE
-        self.arena = Arena.create(HEADER.SIZE + MAX_CPUS * SLOT_WORDS + room)
+        self.arena = Arena.inherited(HEADER.SIZE + MAX_CPUS * SLOT_WORDS + room)
         self.tasks: Tasks = tasks_in(self.arena)
-        self.arena.remove()
         self.scene = self.arena.allocate(SCENE.SIZE)
         self.parts = [Part(self.arena, players) for _ in range(parts)]
         self.plans = [self.arena.allocate(plan_room) for _ in range(players if plan_room else 0)]

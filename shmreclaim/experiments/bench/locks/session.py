@@ -18,7 +18,9 @@ from shmreclaim.experiments.bench.locks.stream import write_in_stream
 from shmreclaim.experiments.bench.locks.troupe import FailedError
 from shmreclaim.experiments.bench.turns import Figure, turns
 from shmreclaim.lock_figures import LockFigures, StreamFigures, Survival
-from shmreclaim.locks import Mutex, RwLock, lock_arena
+from shmreclaim.locks import Mutex, RwLock
+from shmreclaim.locks.arenas import words_for
+from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.compile import entry_point, out_of_line_functions
 from shmreclaim.signals import held_signals
 
@@ -152,8 +154,7 @@ class Session:
 
 
 def _use_locks_once() -> None:
-    with lock_arena(2) as arena:
-        arena.remove()  # before the first lock: a bench that is killed leaves no name
+    with Arena.inherited(words_for(2)) as arena:
         mutex, lock = Mutex(arena), RwLock(arena)
         with mutex, lock.read():
             pass
