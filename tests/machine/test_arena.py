@@ -145,9 +145,9 @@ def test_a_segment_that_is_full_says_so(arena: Arena) -> None:
 
 def test_an_inherited_segment_is_shared_with_forked_children_and_has_no_name_at_all() -> None:
     """Nothing appears in /dev/shm; what a child writes its parent reads; two are two."""
-    before = set(os.listdir(SHM))
+    before = sorted(Path(SHM).glob(f"*{os.getpid()}*"))
     with Arena.inherited(512) as arena, Arena.inherited(512) as other:
-        assert arena.name not in set(os.listdir(SHM)) - before
+        assert sorted(Path(SHM).glob(f"*{os.getpid()}*")) == before
         pid = os.fork()
         if pid == 0:
             arena.memory[HEADER.SIZE] = 7
