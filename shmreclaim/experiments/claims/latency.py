@@ -121,7 +121,9 @@ def _h24(lab: Lab) -> Finding:
 SCANS_MS = (0.0, 2.0, 8.0, 32.0)
 LONGEST_MS = SCANS_MS[-1]
 ONLINES, LEAST_ONLINES, REPEAT = 5, 3, 3
-SPARE_MS = 20.0
+PAUSE_MS = 2.0
+"""Between two scans: a writer that waits wakes up in it, or the next scan's trylock fails and it does not sleep."""
+SPARE_MS = 100.0
 """How much longer scans go on than onlines should take."""
 COMPARED = ("v4_19", "v5_13", "v6_7")
 
@@ -131,10 +133,10 @@ Medians = Mapping[float, Sequence[float]]
 
 def onlining(scan_ms: float) -> Workload:
     """One CPU scans, with pauses in which a waiting writer gets in; another brings memcgs online."""
-    scans = math.ceil((ONLINES * (1.2 * scan_ms + 1) + SPARE_MS) / (scan_ms + 0.5))
+    scans = math.ceil((ONLINES * (1.2 * scan_ms + 1) + SPARE_MS) / (scan_ms + PAUSE_MS))
     onlines = [row for k in range(ONLINES) for row in (idle(scan_ms * 0.6 + 1), mkdir(2 + k))]
     setup = [mkdir(1), mount(SLOW, int(scan_ms * 1e6))]
-    return by_rows("online beside scans", setup, [add(1, SLOW, 4), shrink(1), idle(0.5)] * scans, onlines)
+    return by_rows("online beside scans", setup, [add(1, SLOW, 4), shrink(1), idle(PAUSE_MS)] * scans, onlines)
 
 
 def online_rule(p50_ms: Mapping[str, Medians]) -> Finding:

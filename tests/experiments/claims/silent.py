@@ -1,6 +1,11 @@
-"""A lab that tells nobody how far it is."""
+"""A lab that tells nobody how far it is, and what its runs show on a machine that is late."""
 
+from collections.abc import Callable
+
+from shmreclaim.experiments.claims.claim import CannotTell
 from shmreclaim.experiments.claims.lab import Lab
+
+PATIENCE = 8
 
 
 class Silent:
@@ -25,3 +30,14 @@ class Silent:
 def lab() -> Lab:
     """A lab of real runs."""
     return Lab(Silent())
+
+
+def shown(look: Callable[[], bool]) -> bool:
+    """Whether one of eight runs shows it: a machine that is late hides it now and then, a fault hides it always."""
+    for _ in range(PATIENCE):
+        try:
+            if look():
+                return True
+        except CannotTell:
+            continue
+    return False
