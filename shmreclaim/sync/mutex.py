@@ -63,7 +63,10 @@ OWNER_MASK = 0xFFFF
 WAITERS = 1 << 16
 HANDOFF = 1 << 17
 DIED = 1 << 18
-SPINS = 128
+SPINS = 1024
+"""cpu_relax() before a waiter queues up: some 10 µs, half of what going to sleep and being woken costs."""
+FIRST_PAUSE, LONGEST_PAUSE = 16, 256
+"""cpu_relax() between two of its tries."""
 
 
 @compiled
@@ -155,11 +158,20 @@ def _learn(mem: Any, cpu: int, mutex: int) -> int:
 
 @compiled
 def _spin(mem: Any, cpu: int, mutex: int) -> int:
-    """Try for as long as a short critical section takes; barges past sleepers unless one was promised the lock."""
-    for _ in range(SPINS):
+    """Try for as long as a short critical section takes; barges past sleepers unless one was promised the lock.
+
+    Less and less often: each look takes the word's line, and what the lock guards, away from the owner's core. One that
+    is left alone meanwhile takes the lock dozens of times, which is what contended throughput is made of (T. E. Anderson,
+    The Performance of Spin Lock Alternatives, 1990).
+    """
+    pause, left = FIRST_PAUSE, SPINS
+    while left > 0:
         if _try(mem, cpu, mutex, OWNER_MASK):
             return 1
-        cpu_relax()
+        for _ in range(pause):
+            cpu_relax()
+        left -= pause
+        pause = min(2 * pause, LONGEST_PAUSE)
     return 0
 
 
