@@ -160,9 +160,9 @@ def _learn(mem: Any, cpu: int, mutex: int) -> int:
 def _spin(mem: Any, cpu: int, mutex: int) -> int:
     """Try for as long as a short critical section takes; barges past sleepers unless one was promised the lock.
 
-    Less and less often: each look takes the word's line, and what the lock guards, away from the owner's core. One that
-    is left alone meanwhile takes the lock dozens of times, which is what contended throughput is made of (T. E. Anderson,
-    The Performance of Spin Lock Alternatives, 1990).
+    Less and less often: each look takes the word's line, and what the lock guards, away from the owner's core. One
+    that is left alone meanwhile takes the lock dozens of times, which is what contended throughput is made of
+    (T. E. Anderson, The Performance of Spin Lock Alternatives, 1990).
     """
     pause, left = FIRST_PAUSE, SPINS
     while left > 0:

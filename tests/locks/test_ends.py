@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -75,13 +76,51 @@ def test_a_lock_of_a_name_that_was_unlinked_and_one_of_the_same_name_are_two(nam
     assert (old.locked(), new.locked()) == (False, True)
 
 
-def die_with(lock: Any) -> None:
-    """Let a process end that has a lock."""
+def die_with(lock: Any) -> int:
+    """Let a process end that has a lock; its pid."""
     pid = os.fork()
     if pid == 0:
         lock.acquire()
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
+    return pid
+
+
+def fork_as(pid: int) -> int:
+    """Fork a child that has a pid which was somebody else's; 0 in the child. Skips where that cannot be asked for."""
+    for _ in range(100):
+        try:
+            Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1), encoding="ascii")
+        except OSError as error:
+            pytest.skip(f"nobody may choose pids here: {error}")
+        child = os.fork()
+        if child == 0 and os.getpid() == pid:
+            return 0
+        if child == 0:
+            os._exit(0)
+        if child == pid:
+            return child
+        os.waitpid(child, 0)
+    pytest.skip(f"others were always given pid {pid}")
+
+
+def test_a_process_that_has_the_pid_of_a_dead_holder_has_not_its_lock() -> None:
+    """It may not give it up, waits for it as others do, and is told of the death."""
+    mutex = Mutex()
+    dead = die_with(mutex)
+    child = fork_as(dead)
+    if child == 0:
+        found = 0
+        try:
+            mutex.release()
+        except RuntimeError:
+            found |= 1
+        found |= 2 if mutex.acquire(timeout=PATIENCE) else 0
+        found |= 4 if mutex.recovered else 0
+        os._exit(found)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1 | 2 | 4
+    assert mutex.acquire(timeout=PATIENCE)
+    assert mutex.recovered  # the child exited with it
 
 
 def test_a_repair_that_takes_other_locks_and_fails_leaves_the_news_to_the_next() -> None:
