@@ -29,6 +29,7 @@ from shmreclaim.machine.compile import compiled, link, out_of_line
 from shmreclaim.machine.cpu import CPU, OP_WORDS, CpuState, count_event
 from shmreclaim.machine.futex import EVERYBODY, futex_wake
 from shmreclaim.machine.histogram import HISTOGRAM, histogram_add
+from shmreclaim.machine.journal import begin_unit
 from shmreclaim.machine.layout import HEADER, Field, record
 from shmreclaim.machine.op_log import is_logged, log_begin, log_end
 from shmreclaim.machine.upcall import upcall
@@ -138,19 +139,33 @@ def play(mem: Any, cpu: int, ops: int, count: int, speed: int) -> int:
     `speed` is how much faster than planned time runs, in thousandths; 0 plays as fast as it goes. With planned
     times an operation's latency counts from when it should have started: a late start is latency too.
     """
-    began = clock_ns()
-    write_once(mem, cpu + CPU.started, began)
-    write_once(mem, cpu + CPU.state, CpuState.RUNNING)
-    k = 0
+    start_playing(mem, cpu)
+    return play_on(mem, cpu, ops, count, speed)
+
+
+@compiled
+def start_playing(mem: Any, cpu: int) -> int:
+    """Begin a stream."""
+    write_once(mem, cpu + CPU.ops_done, 0)
+    write_once(mem, cpu + CPU.started, clock_ns())
+    return write_once(mem, cpu + CPU.state, CpuState.RUNNING)
+
+
+@compiled
+def play_on(mem: Any, cpu: int, ops: int, count: int, speed: int) -> int:
+    """Go on playing, from where this CPU is; also as the successor of a process that died (machine/journal.py)."""
+    begin_unit()
+    k = read_once(mem, cpu + CPU.ops_done)
     while k < count and not fatal_signal_pending(mem):
         op = ops + k * OP.SIZE
         planned = 0
         if speed:
-            planned = began + read_once(mem, op + OP.when) * 1000 // speed
+            planned = read_once(mem, cpu + CPU.started) + read_once(mem, op + OP.when) * 1000 // speed
             sleep_until(mem, planned)
         play_one(mem, cpu, op, planned)
-        k += 1
-        write_once(mem, cpu + CPU.ops_done, k)
+        write_once(mem, cpu + CPU.ops_done, k + 1)
+        begin_unit()
+        k = read_once(mem, cpu + CPU.ops_done)
     _finish(mem, cpu)
     write_once(mem, cpu + CPU.ended, clock_ns())
     write_once(mem, cpu + CPU.state, CpuState.DONE)
@@ -223,22 +238,36 @@ def _finish(mem: Any, cpu: int) -> int:
     return ida_pre_put(mem, cpu)
 
 
-@out_of_line
-def run_kswapd(mem: Any, cpu: int, nid: int) -> int:
-    """The background reclaimer of a node: asked for, it reclaims up to the high watermark; until the run stops."""
+@compiled
+def start_kswapd(mem: Any, cpu: int) -> int:
+    """Begin to be the background reclaimer of a node."""
     write_once(mem, cpu + CPU.started, clock_ns())
+    return write_once(mem, cpu + CPU.state, CpuState.RUNNING)
+
+
+@out_of_line
+def kswapd_on(mem: Any, cpu: int, nid: int) -> int:
+    """The background reclaimer of a node: asked for, it reclaims up to the high watermark; until the run stops."""
+    begin_unit()
+    while not fatal_signal_pending(mem):
+        _balance_when_asked(mem, cpu, nid)
+        begin_unit()
+    _finish(mem, cpu)
+    write_once(mem, cpu + CPU.ended, clock_ns())
+    return write_once(mem, cpu + CPU.state, CpuState.DONE)
+
+
+@compiled
+def _balance_when_asked(mem: Any, cpu: int, nid: int) -> int:
+    """One round: it remembers nothing of the one before, so that it can be repeated by itself."""
     zone = zone_of(mem, nid)
     asked = zone + ZONE.kswapd
-    while not fatal_signal_pending(mem):
-        seen = read_once(mem, asked)
-        write_once(mem, zone + ZONE.kswapd_runs, 1)
-        balance_pgdat(mem, cpu, nid)
-        write_once(mem, zone + ZONE.kswapd_runs, 0)
-        quiescent(mem, cpu)
-        if not fatal_signal_pending(mem):
-            wait_while(mem, asked, seen, 0, UNINTERRUPTIBLE)
-    _finish(mem, cpu)
-    return write_once(mem, cpu + CPU.ended, clock_ns())
+    seen = read_once(mem, asked)
+    write_once(mem, zone + ZONE.kswapd_runs, 1)
+    balance_pgdat(mem, cpu, nid)
+    write_once(mem, zone + ZONE.kswapd_runs, 0)
+    quiescent(mem, cpu)
+    return 0 if fatal_signal_pending(mem) else wait_while(mem, asked, seen, 0, UNINTERRUPTIBLE)
 
 
 @compiled

@@ -39,3 +39,14 @@ def compiled_once() -> None:
     with (cache_folder() / "tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         native.prepare(lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def journaled_once(compiled_once: None) -> None:
+    """So is what workers run that are killed."""
+    from shmreclaim.executions import native
+    from shmreclaim.machine.compile import cache_folder
+
+    with (cache_folder() / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        native.prepare(lambda *_: None, journaled=True)

@@ -54,6 +54,16 @@ def _play(mem: int, cpu: int, ops: int, count: int, speed: int) -> int:
 
 
 @compiled
+def _start_playing(mem: int, cpu: int) -> int:
+    return kernel.start_playing(mem, cpu)
+
+
+@compiled_nogil
+def _play_on(mem: int, cpu: int, ops: int, count: int, speed: int) -> int:
+    return kernel.play_on(mem, cpu, ops, count, speed)
+
+
+@compiled
 def _report_ready(mem: int) -> int:
     fetch_add(mem, HEADER.ready, 1)  # P12: pairs with wait_while(), by way of the parent, which then starts all
     return futex_wake(mem, HEADER.ready, EVERYBODY)
@@ -64,7 +74,7 @@ def _wait_for_start(mem: int) -> int:
     return wait_while(mem, HEADER.phase, Phase.BOOT, 0, UNINTERRUPTIBLE)
 
 
-ENTRY_POINTS = ((_play, 5), (_report_ready, 1), (_wait_for_start, 1))
+ENTRY_POINTS = ((_play, 5), (_start_playing, 2), (_play_on, 5), (_report_ready, 1), (_wait_for_start, 1))
 """What this process calls itself, with the number of arguments."""
 
 
@@ -72,11 +82,37 @@ def run(orders: Orders, errors: Any) -> None:
     """Play one CPU from attach to end; `errors` is the connection that brings errors to the parent."""
     with worker(orders.segment, orders.design, errors) as arena:
         claim(arena, orders.slot, orders.core)
-        if orders.setup[1]:
-            _play(arena.address, orders.slot, *orders.setup, 0)
-            _forget_setup(arena, orders.slot)
-        wait_for_start(arena)
-        _play(arena.address, orders.slot, *orders.stream, orders.speed)
+        get_ready(arena, orders)
+        start(arena, orders)
+        play_on(arena, orders)
+
+
+def get_ready(arena: Arena, orders: Orders) -> None:
+    """Play the setup, if this is the CPU to do it, and wait for all others."""
+    if orders.setup[1]:
+        _play(arena.address, orders.slot, *orders.setup, 0)
+        _forget_setup(arena, orders.slot)
+    wait_for_start(arena)
+
+
+def start(arena: Arena, orders: Orders) -> None:
+    """Begin the stream."""
+    _start_playing(arena.address, orders.slot)
+
+
+def play_on(arena: Arena, orders: Orders) -> None:
+    """Play the stream to its end, from where the CPU is."""
+    _play_on(arena.address, orders.slot, *orders.stream, orders.speed)
+
+
+def has_started(arena: Arena, slot: int) -> bool:
+    """Whether a CPU has begun its stream."""
+    return bool(arena.memory[slot + CPU.state] >= CpuState.RUNNING)
+
+
+def has_ended(arena: Arena, slot: int) -> bool:
+    """Whether a CPU has nothing more to do."""
+    return bool(arena.memory[slot + CPU.state] == CpuState.DONE)
 
 
 @contextlib.contextmanager
@@ -102,12 +138,12 @@ def wait_for_start(arena: Arena) -> None:
 
 
 def claim(arena: Arena, slot: int, core: int | None) -> None:
-    """Write into the slot who plays it, and go to the core it is to have."""
+    """Write into the slot who plays it, from now on or from its start, and go to the core it is to have."""
     memory = arena.memory
     memory[slot + CPU.pid] = os.getpid()
     memory[slot + CPU.tid] = threading.get_native_id()
     memory[slot + CPU.start_time] = start_time(os.getpid())
-    memory[slot + CPU.state] = CpuState.ATTACHED
+    memory[slot + CPU.state] = max(memory[slot + CPU.state], CpuState.ATTACHED)
     if core is not None:
         with contextlib.suppress(OSError):  # taken from us since the run began: then it is not pinned
             os.sched_setaffinity(0, {core})
@@ -123,4 +159,5 @@ def _forget_setup(arena: Arena, slot: int) -> None:
     arena.view(slot + CPU.histograms, (N_OPS - 1) * HISTOGRAM.SIZE)[:] = 0  # all but that of growth
     arena.view(slot + CPU.lockstats, LOCK_CLASSES * 2 * LOCKSTAT_WORDS)[:] = 0
     arena.memory[slot + CPU.ops_done] = 0
+    arena.memory[slot + CPU.state] = CpuState.ATTACHED
     forget_log(arena, slot)

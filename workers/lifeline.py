@@ -38,6 +38,13 @@ def start(process: Any) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def die_with(parent: int) -> None:
+    """Die when the process that forked this one does; at once, if it is not `parent` any more."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def follow_parent() -> None:
     """Die with the process that started this one, and let it decide how a run ends, and what standard output gets."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

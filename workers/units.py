@@ -8,7 +8,8 @@ from typing import Any
 
 from shmreclaim import kernel
 from shmreclaim.designs import FUNCTIONS, NAMES
-from shmreclaim.machine.compile import c_address, cache_folder, entry_point, out_of_line_functions
+from shmreclaim.machine.compile import c_address, entry_point, folder_of, out_of_line_functions
+from shmreclaim.machine.sources import JOURNALED, build
 from shmreclaim.machine.upcall import ARGUMENTS
 from shmreclaim.workers import cpu, kswapd
 from shmreclaim.workers.lifeline import follow_parent
@@ -56,11 +57,11 @@ def load_all() -> None:
         unit()
 
 
-def is_cached() -> bool:
-    """Whether the cache holds everything of this very source."""
-    return (cache_folder() / COMPLETE).exists()
+def is_cached(*, journaled: bool = JOURNALED) -> bool:
+    """Whether the cache holds everything of this very source, built the one way or the other."""
+    return (folder_of(build(journaled=journaled)) / COMPLETE).exists()
 
 
-def note_cached() -> None:
+def note_cached(*, journaled: bool = JOURNALED) -> None:
     """Say that it does."""
-    (cache_folder() / COMPLETE).touch()
+    (folder_of(build(journaled=journaled)) / COMPLETE).touch()

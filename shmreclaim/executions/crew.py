@@ -107,11 +107,16 @@ class Crew:
                     self._workers.append(worker)
         except (OSError, EOFError) as error:
             why = "the fork server ended" if isinstance(error, EOFError) else str(error)
-            raise SetupError(
-                f"cannot start {self._jobs[len(self._workers)].name}, of {len(self._jobs)} workers: {why}",
-                cause="Usually the limit of processes or open files is reached (ulimit -u, ulimit -n).",
-                remedy="Raise it, or ask for fewer --cpus.",
-            ) from None
+            what = f"{self._jobs[len(self._workers)].name}, of {len(self._jobs)} workers"
+            raise self.cannot_start(what, why) from None
+
+    def cannot_start(self, what: str, why: str) -> SetupError:
+        """Make the error of a process that the machine refuses."""
+        return SetupError(
+            f"cannot start {what}: {why}",
+            cause="Usually the limit of processes or open files is reached (ulimit -u, ulimit -n).",
+            remedy="Raise it, or ask for fewer --cpus.",
+        )
 
     def await_ready(self, timeout: float) -> None:
         """Wait until all are attached and the setup is played, which may take `timeout` seconds."""
@@ -134,7 +139,7 @@ class Crew:
             if code is None:
                 left.append(k)
             elif code != 0:
-                raise self._failure(worker, code)
+                raise self.failure(worker.name, worker.pid, code)
         return left
 
     def stop(self) -> None:
@@ -153,8 +158,9 @@ class Crew:
         error.standings, error.violations = tuple(now), tuple(broken)
         return error
 
-    def _failure(self, worker: Any, code: int) -> ShmreclaimError:
-        who = f"{worker.name} (pid {worker.pid})"
+    def failure(self, name: str, pid: int, code: int) -> ShmreclaimError:
+        """Make the error of a worker that did not end of itself."""
+        who = f"{name} (pid {pid})"
         if code == FORK_SERVER_DIED:
             return self._killed(f"{who} went away with its fork server")
         if code < 0 and -code not in FAULTS:
@@ -164,7 +170,7 @@ class Crew:
                 f"{who} {death(code)}:\n{self._report()}",
                 cause="Usually the design it plays used an address outside the segment.",
             )
-        if self._errors.poll():
+        if self._errors is not None and self._errors.poll():
             error: ShmreclaimError = self._errors.recv()
             return error
         return InternalError(f"{who} failed; its message is above")

@@ -24,11 +24,14 @@ from shmreclaim.errors import Inconclusive, InternalError, SetupError
 from shmreclaim.executions import admission, autopsy, collect, oracles
 from shmreclaim.executions.crew import POLL_S, Crew, Job, WorkerCrashError, death
 from shmreclaim.executions.interpreted import DesignError
+from shmreclaim.executions.nursed import NursedCrew
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU
+from shmreclaim.machine.journal import journal_words, make_journals
 from shmreclaim.machine.layout import LINE, round_up
 from shmreclaim.machine.op_log import LOGGED, give_log
 from shmreclaim.machine.process import cores
+from shmreclaim.machine.sources import build_of_children
 from shmreclaim.mm.boot import Machine, boot, init_design
 from shmreclaim.plugins import Design, is_plugin
 from shmreclaim.ranges import expect_number
@@ -42,8 +45,20 @@ from shmreclaim.workers.lifeline import start
 from shmreclaim.workload.ops import OP_DTYPE, Op, Stream, Workload
 
 OP_WORDS = OP_DTYPE.itemsize // 8
+JOURNAL_ROOM = 1 << 20
+"""Accesses of one operation that can be repeated by another process."""
 SPEEDS = (0.001, 1e9)
 """Workers count speed in thousandths."""
+
+
+class Killer(Protocol):
+    """Who kills workers: asked again and again while a run goes on."""
+
+    def begin(self, crew: NursedCrew) -> None:
+        """All workers wait for the start."""
+
+    def act(self, crew: NursedCrew) -> float:
+        """Kill whom it wants to, now; seconds after which it wants to be asked again."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +73,32 @@ class RunSettings:
     """How much longer than it has to a run may take before it counts as hung."""
     log_ops: tuple[Op, ...] = ()
     """Operations of which each is written down by itself, with its time and what was counted meanwhile."""
+    kills: Killer | None = None
+    """Who kills workers while the run goes on; then each access of a worker to the segment is logged."""
 
     def __post_init__(self) -> None:
         """Refuse what a worker could not keep to."""
         expect_number("speed", self.speed, *SPEEDS)
 
 
-def prepare(progress: Callable[[int, int], None]) -> None:
-    """Compile everything, on two processes, unless the cache has it; `progress` hears (done, of how many)."""
+def prepare(progress: Callable[[int, int], None], *, journaled: bool = False) -> None:
+    """Compile everything, on two processes, unless the cache has it; `progress` hears (done, of how many).
+
+    `journaled`: so that every access to the segment is logged, as it is for workers that are killed.
+    """
     with held_signals() as take_signals:
-        if units.is_cached():
+        if units.is_cached(journaled=journaled):
             return
         compilers: dict[Any, Any] = {}
         try:
-            _start_compilers(compilers)
+            with build_of_children(journaled=journaled):
+                _start_compilers(compilers)
             _follow_compilers(compilers, progress, take_signals)
         finally:
             for compiler in compilers.values():
                 compiler.kill()
                 compiler.join()
-        units.note_cached()
+        units.note_cached(journaled=journaled)
 
 
 def _start_compilers(compilers: dict[Any, Any]) -> None:
@@ -180,15 +201,25 @@ def _run(
     with Arena.create(machine.words()) as arena:
         slots = boot(arena, machine)
         init_design(arena, parse_variant(design), slots[0])
+        if settings.kills is not None:
+            make_journals(arena, slots, JOURNAL_ROOM)
         for slot, stream in zip(slots, workload.streams, strict=False):
             give_log(arena, slot, sum(1 << op for op in settings.log_ops), _logged(stream, settings))
-        with Crew(arena, slots, _jobs(arena, workload, design, settings, slots), take_signals) as crew:
+        jobs = _jobs(arena, workload, design, settings, slots)
+        with _crew(settings, design)(arena, slots, jobs, take_signals) as crew:
             crew.await_ready(settings.timeout)
+            if settings.kills is not None and isinstance(crew, NursedCrew):
+                settings.kills.begin(crew)
             kernel.start_all(arena.address)
             _watch(crew, arena, workload, settings, _Progress(progress, arena, workload, slots))
             crew.stop()
         checked, violations = oracles.check_at_rest(arena, slots)
         return collect.gather(arena, slots[: workload.cpus], slots, checked, violations)
+
+
+def _crew(settings: RunSettings, design: str) -> Callable[..., Crew]:
+    """Who looks after the workers."""
+    return Crew if settings.kills is None else functools.partial(NursedCrew, design=design)
 
 
 def segment_bytes(workload: Workload, settings: RunSettings) -> int:
@@ -217,7 +248,8 @@ def machine_for(workload: Workload, settings: RunSettings | None = None) -> Mach
         shrinker_handles=max(1, workload.n_shrinkers),
         extra_words=sum(
             len(stream) * OP_WORDS + LINE + _logged(stream, settings) * LOGGED.SIZE + LINE for stream in streams
-        ),
+        )
+        + (journal_words(workload.cpus + workload.nodes, JOURNAL_ROOM) if settings and settings.kills else 0),
     )
 
 
@@ -277,8 +309,11 @@ def _watch(crew: Crew, arena: Arena, workload: Workload, settings: RunSettings, 
     seconds = float("inf") if settings.seconds is None else settings.seconds
     paced = min(seconds, _planned_s(workload, settings))
     allowed = settings.timeout + (0 if paced == float("inf") else paced)
-    while any(k < workload.cpus for k in crew.wait(POLL_S)):
+    poll_s = POLL_S
+    while any(k < workload.cpus for k in crew.wait(poll_s)):
         progress.look()
+        if settings.kills is not None and isinstance(crew, NursedCrew):
+            poll_s = settings.kills.act(crew)
         elapsed = time.monotonic() - began
         if elapsed > seconds:
             kernel.stop_all(arena.address)

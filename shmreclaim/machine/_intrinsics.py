@@ -269,9 +269,31 @@ def _emit_call_python(builder: ir.IRBuilder, a: list[ir.Value]) -> ir.Value:
     return builder.call(_extern(builder, "PyObject_Vectorcall", ir.FunctionType(I64, [I64] * 4)), a)
 
 
+def read_cell(symbol: str) -> Any:
+    """What the cell `symbol` holds."""
+    return _define(0, lambda b, _: b.load(_external(b, symbol, I64)))
+
+
+def journaled(name: str, arity: int, *chosen: int) -> Any:
+    """Call a function of machine/journal.py, by its cell, with `arity` integers and what is chosen here."""
+    symbol = f"shmreclaim.machine.journal.{name}"
+    more = [ir.Constant(I64, each) for each in chosen]
+    return _define(arity, lambda b, a: _call_address(b, b.load(_external(b, symbol, I64)), [*a, *more]))
+
+
+def _emit_die(builder: ir.IRBuilder, a: list[ir.Value]) -> ir.Value:
+    """(signal): send it to this process."""
+    me = builder.call(_extern(builder, "getpid", ir.FunctionType(I32, [])), [])
+    kind = ir.FunctionType(I32, [I32, I32])
+    builder.call(_extern(builder, "kill", kind), [me, builder.trunc(a[0], I32)])
+    return ir.Constant(I64, 0)
+
+
 thread_self = _define(0, _emit_thread_self)
 new_reference = _define(1, _emit_new_reference)
 call_python = _define(4, _emit_call_python)
+die = _define(1, _emit_die)
+nothing = _define(0, lambda *_: ir.Constant(I64, 0))
 pause = _define(0, _emit_pause)
 count_trailing_zeros = _define(1, _emit_count_trailing_zeros)
 count_ones = _define(1, _emit_count_ones)

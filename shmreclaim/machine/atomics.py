@@ -16,19 +16,23 @@ from typing import Any, TypeVar
 from numba.extending import overload
 
 from shmreclaim.machine import _intrinsics as ll
+from shmreclaim.machine.sources import JOURNALED
 
 F = TypeVar("F", bound=Callable[..., int])
 
 MAX_WORD = (1 << 63) - 1
 
+XCHG, ADD, OR, AND = range(4)
+"""What a logged read_modify_write() does (machine/journal.py); whatever its order, it is fully ordered there."""
 
-def operation(intrinsic: Any) -> Callable[[F], F]:
-    """Let a plain function compile to `intrinsic`, which takes the same arguments."""
+
+def operation(intrinsic: Any, journaled: Any = None) -> Callable[[F], F]:
+    """Let a plain function compile to `intrinsic`, which takes the same arguments; where all is logged, to another."""
 
     def bind(body: F) -> F:
         names = ", ".join(inspect.signature(body).parameters)
         # The overload must have the very parameter names of the body; a lambda made from them has.
-        scope = {"intrinsic": intrinsic}
+        scope = {"intrinsic": journaled if JOURNALED and journaled is not None else intrinsic}
         implementation = eval(f"lambda {names}: intrinsic({names})", scope)
         overload(body)(eval(f"lambda {names}: implementation", {"implementation": implementation}))
         return body
@@ -44,26 +48,26 @@ def wrap(value: int) -> int:
 # --- loads and stores --------------------------------------------------------------------------
 
 
-@operation(ll.load("monotonic"))
+@operation(ll.load("monotonic"), ll.journaled("load", 2))
 def read_once(mem: Any, i: int) -> int:
     """mem[i]; atomic, unordered."""
     return mem[i]  # type: ignore[no-any-return]
 
 
-@operation(ll.load("acquire"))
+@operation(ll.load("acquire"), ll.journaled("load", 2))
 def load_acquire(mem: Any, i: int) -> int:
     """mem[i]; nothing after it moves before it."""
     return mem[i]  # type: ignore[no-any-return]
 
 
-@operation(ll.store("monotonic"))
+@operation(ll.store("monotonic"), ll.journaled("store", 3))
 def write_once(mem: Any, i: int, value: int) -> int:
     """mem[i] = value; atomic, unordered."""
     mem[i] = wrap(value)
     return 0
 
 
-@operation(ll.store("release"))
+@operation(ll.store("release"), ll.journaled("store", 3))
 def store_release(mem: Any, i: int, value: int) -> int:
     """mem[i] = value; nothing before it moves after it."""
     mem[i] = wrap(value)
@@ -79,73 +83,73 @@ def _exchange(mem: Any, i: int, value: int) -> int:
     return old  # type: ignore[no-any-return]
 
 
-@operation(ll.read_modify_write("xchg", "seq_cst"))
+@operation(ll.read_modify_write("xchg", "seq_cst"), ll.journaled("change", 3, XCHG))
 def xchg(mem: Any, i: int, value: int) -> int:
     """mem[i] = value; fully ordered."""
     return _exchange(mem, i, value)
 
 
-@operation(ll.read_modify_write("xchg", "release"))
+@operation(ll.read_modify_write("xchg", "release"), ll.journaled("change", 3, XCHG))
 def xchg_release(mem: Any, i: int, value: int) -> int:
     """mem[i] = value; nothing before it moves after it."""
     return _exchange(mem, i, value)
 
 
-@operation(ll.read_modify_write("xchg", "monotonic"))
+@operation(ll.read_modify_write("xchg", "monotonic"), ll.journaled("change", 3, XCHG))
 def xchg_relaxed(mem: Any, i: int, value: int) -> int:
     """mem[i] = value; unordered."""
     return _exchange(mem, i, value)
 
 
-@operation(ll.read_modify_write("add", "seq_cst"))
+@operation(ll.read_modify_write("add", "seq_cst"), ll.journaled("change", 3, ADD))
 def fetch_add(mem: Any, i: int, value: int) -> int:
     """mem[i] += value; fully ordered."""
     return _exchange(mem, i, mem[i] + value)
 
 
-@operation(ll.read_modify_write("add", "acquire"))
+@operation(ll.read_modify_write("add", "acquire"), ll.journaled("change", 3, ADD))
 def fetch_add_acquire(mem: Any, i: int, value: int) -> int:
     """mem[i] += value; nothing after it moves before it."""
     return _exchange(mem, i, mem[i] + value)
 
 
-@operation(ll.read_modify_write("add", "release"))
+@operation(ll.read_modify_write("add", "release"), ll.journaled("change", 3, ADD))
 def fetch_add_release(mem: Any, i: int, value: int) -> int:
     """mem[i] += value; nothing before it moves after it."""
     return _exchange(mem, i, mem[i] + value)
 
 
-@operation(ll.read_modify_write("add", "monotonic"))
+@operation(ll.read_modify_write("add", "monotonic"), ll.journaled("change", 3, ADD))
 def fetch_add_relaxed(mem: Any, i: int, value: int) -> int:
     """mem[i] += value; unordered."""
     return _exchange(mem, i, mem[i] + value)
 
 
-@operation(ll.read_modify_write("or", "seq_cst"))
+@operation(ll.read_modify_write("or", "seq_cst"), ll.journaled("change", 3, OR))
 def fetch_or(mem: Any, i: int, value: int) -> int:
     """mem[i] |= value; fully ordered."""
     return _exchange(mem, i, mem[i] | value)
 
 
-@operation(ll.read_modify_write("or", "monotonic"))
+@operation(ll.read_modify_write("or", "monotonic"), ll.journaled("change", 3, OR))
 def fetch_or_relaxed(mem: Any, i: int, value: int) -> int:
     """mem[i] |= value; unordered."""
     return _exchange(mem, i, mem[i] | value)
 
 
-@operation(ll.read_modify_write("and", "seq_cst"))
+@operation(ll.read_modify_write("and", "seq_cst"), ll.journaled("change", 3, AND))
 def fetch_and(mem: Any, i: int, value: int) -> int:
     """mem[i] &= value; fully ordered."""
     return _exchange(mem, i, mem[i] & value)
 
 
-@operation(ll.read_modify_write("and", "release"))
+@operation(ll.read_modify_write("and", "release"), ll.journaled("change", 3, AND))
 def fetch_and_release(mem: Any, i: int, value: int) -> int:
     """mem[i] &= value; nothing before it moves after it."""
     return _exchange(mem, i, mem[i] & value)
 
 
-@operation(ll.read_modify_write("and", "monotonic"))
+@operation(ll.read_modify_write("and", "monotonic"), ll.journaled("change", 3, AND))
 def fetch_and_relaxed(mem: Any, i: int, value: int) -> int:
     """mem[i] &= value; unordered."""
     return _exchange(mem, i, mem[i] & value)
@@ -155,25 +159,25 @@ def _compare_exchange(mem: Any, i: int, expected: int, new: int) -> int:
     return _exchange(mem, i, new) if mem[i] == expected else mem[i]
 
 
-@operation(ll.compare_exchange("seq_cst", "monotonic"))
+@operation(ll.compare_exchange("seq_cst", "monotonic"), ll.journaled("compare_exchange", 4))
 def cmpxchg(mem: Any, i: int, expected: int, new: int) -> int:
     """If mem[i] == expected: mem[i] = new; fully ordered when it succeeds."""
     return _compare_exchange(mem, i, expected, new)
 
 
-@operation(ll.compare_exchange("acquire", "monotonic"))
+@operation(ll.compare_exchange("acquire", "monotonic"), ll.journaled("compare_exchange", 4))
 def cmpxchg_acquire(mem: Any, i: int, expected: int, new: int) -> int:
     """If mem[i] == expected: mem[i] = new; nothing after a success moves before it."""
     return _compare_exchange(mem, i, expected, new)
 
 
-@operation(ll.compare_exchange("release", "monotonic"))
+@operation(ll.compare_exchange("release", "monotonic"), ll.journaled("compare_exchange", 4))
 def cmpxchg_release(mem: Any, i: int, expected: int, new: int) -> int:
     """If mem[i] == expected: mem[i] = new; nothing before a success moves after it."""
     return _compare_exchange(mem, i, expected, new)
 
 
-@operation(ll.compare_exchange("monotonic", "monotonic"))
+@operation(ll.compare_exchange("monotonic", "monotonic"), ll.journaled("compare_exchange", 4))
 def cmpxchg_relaxed(mem: Any, i: int, expected: int, new: int) -> int:
     """If mem[i] == expected: mem[i] = new; unordered."""
     return _compare_exchange(mem, i, expected, new)
@@ -212,13 +216,13 @@ def floor_log2(word: int) -> int:
     return word.bit_length() - 1
 
 
-@operation(ll.clock)
+@operation(ll.clock, ll.journaled("clock", 0))
 def clock_ns() -> int:
     """CLOCK_MONOTONIC in nanoseconds: the same clock in every process of the machine."""
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
-@operation(ll.cpu_clock)
+@operation(ll.cpu_clock, ll.journaled("cpu_clock", 0))
 def cpu_clock_ns() -> int:
     """CLOCK_THREAD_CPUTIME_ID in nanoseconds: how long the caller has run, sleep and preemption left out."""
     return time.clock_gettime_ns(time.CLOCK_THREAD_CPUTIME_ID)

@@ -40,10 +40,10 @@ from numba.core.registry import CPUDispatcher
 from numba.extending import overload
 
 from shmreclaim.machine import _intrinsics as ll
-from shmreclaim.machine.sources import COMPILED_LAYERS, PACKAGE, source_hash
+from shmreclaim.machine.sources import COMPILED_LAYERS, PACKAGE, build
 from shmreclaim.machine.trouble import Trouble, line_in, reason
 
-KEPT_FOLDERS = 6
+KEPT_FOLDERS = 10
 """How many generations of compiled code stay on disk: switching branches must not recompile."""
 
 F = TypeVar("F", bound=Callable[..., int])
@@ -72,11 +72,16 @@ def _private_temporary_home() -> Path:
     return home
 
 
-@functools.cache
 def cache_folder() -> Path:
     """Make the folder of this very source; forget all but the newest few of the others."""
+    return folder_of(build())
+
+
+@functools.cache
+def folder_of(name: str) -> Path:
+    """Make the folder of a build (sources.py)."""
     home = cache_home()
-    folder = home / source_hash()
+    folder = home / name
     if not folder.exists():
         others = sorted((f for f in home.iterdir() if f.is_dir()), key=_last_used)
         for old in others[: -KEPT_FOLDERS + 1]:

@@ -62,6 +62,7 @@ CPU = record(
     Field("log_begin", "read-only after attach; LOGGED records"),
     Field("log_next", "the owner; where the next one goes"),
     Field("log_end", "read-only after attach"),
+    Field("journal", "read-only after boot; its JOURNAL (machine/journal.py), 0 where nothing is logged"),
     Field("preload", "the owner; memory for an id taken under a lock: a POOL of lib/radix_tree.py", 4),
     Field("rcu", "the owner; read by grace periods, so alone on its line", line=True),
     Field("rcu_nesting", "the owner", line=True),

@@ -21,7 +21,7 @@ class LoneTaskError(InternalError):
     """A plain body was to sleep until another task does something, and there is none."""
 
 
-@operation(ll.futex_wait)
+@operation(ll.futex_wait, ll.journaled("wait", 4))
 def futex_wait(mem: Any, i: int, expected: int, deadline: int) -> int:
     """Sleep while the low half of mem[i] is `expected`, until woken or `deadline` (ns on the clock; 0: none).
 
@@ -35,7 +35,7 @@ def futex_wait(mem: Any, i: int, expected: int, deadline: int) -> int:
     raise LoneTaskError(f"a lone task would sleep for ever on word {i} (value {mem[i]})")
 
 
-@operation(ll.futex_wait_any)
+@operation(ll.futex_wait_any, ll.journaled("wait_any", 4))
 def futex_wait_any(mem: Any, pairs: int, count: int, deadline: int) -> int:
     """Sleep while each of `count` words is what it is expected to be; the pairs (word, value) begin at mem[pairs].
 
@@ -50,7 +50,7 @@ def futex_wait_any(mem: Any, pairs: int, count: int, deadline: int) -> int:
     raise LoneTaskError(f"a lone task would sleep for ever on {count} words")
 
 
-@operation(ll.futex_wake)
+@operation(ll.futex_wake, ll.journaled("wake", 3))
 def futex_wake(mem: Any, i: int, count: int) -> int:
     """Wake up to `count` of those who sleep on mem[i]; return how many there were."""
     return 0

@@ -1,0 +1,54 @@
+"""Who kills workers while a run goes on: at random moments, and at random points of what they do.
+
+At a random moment a CPU mostly sleeps, or spins, or is between two operations. So every other kill is by a fuse: the
+worker kills itself after so many points (machine/journal.py), that is before or after an access to memory which others
+see: each step of registration, growth, online, offline, reparenting, list_lru, freeing, charging and grace periods is
+between two of them. Both are SIGKILL; nothing of the process runs after it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+
+from shmreclaim.executions.nursed import NursedCrew, Recovery
+
+MOST_POINTS = 3000
+"""A fuse is as often between 1 and 10 points long as between 100 and 1000."""
+
+
+class Reaper:
+    """Kills so many times a second, until `limit` kills (None: to the end); the same seed wants the same."""
+
+    def __init__(self, seed: int, rate: float, limit: int | None = None) -> None:
+        """Nobody is killed yet."""
+        self._random = random.Random(seed)
+        self._rate, self._limit = rate, limit
+        self._due = 0.0
+        self.recoveries: list[Recovery] = []
+        """Kills after which somebody went on, in the order in which that was seen."""
+
+    def begin(self, crew: NursedCrew) -> None:
+        """Whom it may kill."""
+        self.recoveries = crew.recoveries
+
+    def act(self, crew: NursedCrew) -> float:
+        """Kill, if it is time; seconds until it will be."""
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + self._random.expovariate(self._rate)
+            if self._limit is None or crew.deaths < self._limit:
+                self._kill(crew)
+        return max(0.0, self._due - now)
+
+    def _kill(self, crew: NursedCrew) -> None:
+        victim = self._random.randrange(crew.size)
+        if self._random.random() < 0.5:
+            crew.kill(victim)
+        else:
+            crew.light_fuse(victim, round(MOST_POINTS ** self._random.random()))
+
+    def kinds(self) -> dict[str, int]:
+        """How many of the killed were in each operation."""
+        return dict(sorted(Counter(each.kind for each in self.recoveries).items()))

@@ -1,0 +1,196 @@
+"""Workers are killed, again and again, and the run goes on as if they had not been."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shmreclaim.designs import NAMES
+from shmreclaim.errors import Inconclusive
+from shmreclaim.executions import native
+from shmreclaim.executions.nursed import NursedCrew
+from shmreclaim.executions.reaper import Reaper
+from shmreclaim.machine.arena import Arena
+from shmreclaim.machine.layout import HEADER
+from shmreclaim.mm.slab import CHUNK_WORDS, HEAP
+from shmreclaim.mm.state import MM
+from shmreclaim.result import RunRecord
+from shmreclaim.workload import Op, Workload
+from tests.executions.workloads import Row, by_hand, idle, load, play
+
+KILLS = 200
+USED_CHUNKS = 64
+"""Of the heap: more than ALL_OPS use."""
+
+
+@pytest.fixture(autouse=True)
+def _journaled(journaled_once: None) -> None:
+    """Code that logs what it does is compiled."""
+
+
+def stubborn(record: RunRecord, workload: Workload) -> None:
+    """Assert that everything was played, nothing twice, and nothing is broken."""
+    assert record.invariants.violations == []
+    assert [worker.ops for worker in record.workers] == [len(stream) for stream in workload.streams]
+    played = {op: one.count + one.skipped + sum(one.failed.values()) for op, one in record.ops.items()}
+    assert played == workload.planned()
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("design", NAMES)
+def test_a_run_of_any_design_survives_its_workers(design: str) -> None:
+    """200 of them, at random moments and random points; every operation is played once and nothing is lost."""
+    workload = load("churn", 4)
+    kills = 0
+    for seed in range(20):
+        reaper = Reaper(seed, rate=300)
+        stubborn(play(workload, design, native.RunSettings(kills=reaper)), workload)
+        kills += len(reaper.recoveries)
+        if kills >= KILLS:
+            return
+    pytest.fail(f"only {kills} kills in {seed} runs")
+
+
+# --- one CPU: the very same memory as without deaths --------------------------------------------------
+
+
+ALL_OPS: tuple[Row, ...] = (
+    *((0, Op.REGISTER, 0, k, 0, 0, 1) for k in range(3)),
+    (0, Op.REGISTER, 0, 3, 0, 0, 0),
+    *((0, Op.MEMCG_ONLINE, memcg, 0, 0, 0, 0) for memcg in (1, 2)),
+    (0, Op.MEMCG_ONLINE, 3, 0, 0, 0, 2),
+    *((0, Op.LRU_ADD, memcg, sb, 0, 3, sb & 1) for memcg in (1, 2, 3) for sb in range(3)),
+    (0, Op.TOUCH, 1, 1, 0, 2, 1),
+    (0, Op.LRU_DEL, 2, 0, 0, 1, 0),
+    (0, Op.CACHE_PAGES, 1, 0, 0, 8, 7),
+    (0, Op.ALLOC, 2, 0, 0, 4, 7),
+    (0, Op.SHRINK_SLAB, 1, 0, 0, 0, 0),
+    (0, Op.MEMCG_OFFLINE, 3, 0, 0, 0, 0),
+    (0, Op.UNREGISTER, 0, 1, 0, 0, 0),
+    (0, Op.REGISTER, 0, 4, 0, 0, 1),
+    (0, Op.DROP_CACHES, 0, 0, 0, 0, 0),
+    (0, Op.MEMCG_OFFLINE, 1, 0, 0, 0, 0),
+)
+"""Every operation, with objects to free, to move to a parent, and to leave."""
+
+
+class ShortLives:
+    """Every process that plays CPU 0 dies after so many points; every one that plays kswapd, too."""
+
+    def __init__(self, points: int) -> None:
+        """Nobody has died yet."""
+        self._points = points
+        self.crew: NursedCrew
+
+    def begin(self, crew: NursedCrew) -> None:
+        """From the start."""
+        self.crew = crew
+        for k in range(crew.size):
+            crew.limit_lives(k, self._points)
+
+    def act(self, crew: NursedCrew) -> float:
+        """Nothing more."""
+        self.crew = crew
+        return 1.0
+
+
+def memory_after(design: str, settings: native.RunSettings | None = None) -> NDArray[np.int64]:
+    """The words of the emulated kernel after a run of ALL_OPS: its root record, its budgets, all of its heap in use."""
+    workload, images = by_hand(ALL_OPS), []
+    close = Arena.close
+
+    def keep(arena: Arena) -> None:
+        mm = arena.memory[HEADER.kernel]
+        heap = arena.memory[mm + MM.heaps]
+        chunks = arena.memory[heap + HEAP.used]
+        end = arena.memory[heap + HEAP.first_chunk] + USED_CHUNKS * CHUNK_WORDS
+        assert not any(arena.memory[chunks + USED_CHUNKS // 64 + k] for k in range(1, 4)), "more of the heap is in use"
+        images.append(arena.view(mm, end - mm).copy())
+        close(arena)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Arena, "close", keep)
+        stubborn(play(workload, design, settings), workload)
+    (image,) = images
+    return image
+
+
+def differ(one: NDArray[np.int64], other: NDArray[np.int64]) -> set[int]:
+    """Where two memories are not the same."""
+    return {*np.flatnonzero(one != other).tolist()}
+
+
+def kill_by_points(design: str, points: int) -> None:
+    """Let no process pass more points than these, and compare what is left with two runs in which all live."""
+    once, again = memory_after(design), memory_after(design)
+    lives = ShortLives(points)
+    after = memory_after(design, native.RunSettings(kills=lives))
+    assert lives.crew.deaths > 20
+    assert differ(once, after) <= differ(once, again)  # times
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("design", NAMES)
+def test_one_cpu_that_dies_all_the_time_leaves_the_memory_it_would_have_left(design: str) -> None:
+    """Word by word, but for times: nothing is done twice, left out, or done in another order."""
+    kill_by_points(design, 101)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("points", [5, 13, 37])
+@pytest.mark.parametrize("design", NAMES)
+def test_so_it_does_wherever_it_dies(design: str, points: int) -> None:
+    """Thousands of deaths in some twenty operations: before and after nearly each access that others see."""
+    kill_by_points(design, points)
+
+
+# --- what cannot be gone on with ------------------------------------------------------------------------
+
+
+class OneKill:
+    """Does something to the workers once, when all play."""
+
+    def __init__(self, signum: int, *, nursery: bool = False) -> None:
+        """A signal for worker 0, or for the process that starts workers."""
+        self._signum, self._nursery = signum, nursery
+        self._done = False
+
+    def begin(self, crew: NursedCrew) -> None:
+        """Nothing yet."""
+
+    def act(self, crew: NursedCrew) -> float:
+        """Once."""
+        if not self._done:
+            self._done = True
+            if self._nursery:
+                os.kill(crew.nursery.pid, self._signum)
+            else:
+                crew.send(0, self._signum)
+        return 0.05
+
+
+LONG = by_hand([idle(300_000_000), *ALL_OPS])
+
+
+@pytest.mark.stress
+def test_a_worker_that_ends_by_a_fault_of_its_own_is_not_succeeded() -> None:
+    """The next one would only do the same."""
+    with pytest.raises(native.WorkerCrashError, match=r"CPU 0 .* was killed by SIGSEGV"):
+        play(LONG, "v6_7", native.RunSettings(kills=OneKill(signal.SIGSEGV)))
+
+
+@pytest.mark.stress
+def test_a_run_whose_nursery_is_killed_ends_inconclusively() -> None:
+    """And no worker is left."""
+    with pytest.raises(Inconclusive, match="the process that starts workers went away"):
+        play(LONG, "v6_7", native.RunSettings(kills=OneKill(signal.SIGKILL, nursery=True)))
+
+
+@pytest.mark.stress
+def test_an_operation_too_long_to_be_repeated_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to do about it."""
+    monkeypatch.setattr(native, "JOURNAL_ROOM", 64)
+    with pytest.raises(Inconclusive, match="killed in an operation of more than 64 accesses"):
+        play(LONG, "v6_7", native.RunSettings(kills=ShortLives(150)))
