@@ -1,8 +1,9 @@
 """The process that forks the workers of a run in which workers are killed, and a successor for each that was.
 
 It is compiled so that every access of a worker to the segment is logged (machine/journal.py), loads everything once
-and maps the segment before it forks, so a successor has its slot some milliseconds after a death. It is the parent of
-all workers: a pid that it sends a signal to is that of its own child, dead or alive.
+and maps the segment before it forks. A successor is forked before it is needed, and told then which slot it has. It
+and the nursery have the right of way before workers that play: others may wait for what the dead one holds.
+The nursery is the parent of all workers: a pid that it sends a signal to is that of its own child, dead or alive.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from shmreclaim.workers.lifeline import die_with, follow_parent
 
 FAILED = 5
 """Exit code of a worker that has told why."""
+NICE = 5
+"""How much workers that play leave to the nursery and to successors (nice(2))."""
+HASTE_MS = 20
+"""How long a successor has the right of way."""
 
 
 class Death(NamedTuple):
@@ -92,18 +97,24 @@ class _Nursery:
         self._children = [_Child(programs[name], orders) for name, orders in jobs]
         self._poll = select.poll()
         self._by_fd: dict[int, int] = {}
+        self._spare, self._tell_spare = 0, -1
+        self._hasty: list[_Child] = []
 
     def serve(self) -> None:
         """Until the pipe is closed: hear orders, and of deaths."""
+        self._fork_spare()
         for k in range(len(self._children)):
-            self._fork(k)
+            self._succeed(k)
         self._poll.register(self._pipe.fileno(), select.POLLIN)
         while True:
-            for fd, _ in self._poll.poll():
+            ready = self._poll.poll(HASTE_MS if self._hasty else None)
+            for fd, _ in ready:
                 if fd in self._by_fd:
                     self._bury(self._by_fd[fd])
                 elif not self._obey():
                     return
+            if not ready:
+                self._slow_down()
 
     def _obey(self) -> bool:
         """Carry an order out; False where there will be none any more."""
@@ -122,14 +133,33 @@ class _Nursery:
         memory = self._arena.memory
         memory[memory[child.orders.slot + CPU.journal] + at] = value
 
-    def _fork(self, k: int) -> None:
+    def _fork_spare(self) -> None:
+        """Fork a worker that does not know yet which one it is."""
+        theirs, self._tell_spare = os.pipe()
+        nursery, self._spare = os.getpid(), os.fork()
+        if self._spare == 0:
+            die_with(nursery)
+            os.close(self._tell_spare)
+            _play(self._arena, self._children, theirs)
+        os.close(theirs)
+
+    def _succeed(self, k: int) -> None:
+        """Let the spare be worker k from now on, and fork another."""
         child = self._children[k]
-        child.pid = os.fork()
-        if child.pid == 0:
-            _play(self._arena, child.program, child.orders)
-        child.fd = os.pidfd_open(child.pid)
+        os.write(self._tell_spare, bytes([k]))
+        os.close(self._tell_spare)
+        child.pid, child.fd = self._spare, os.pidfd_open(self._spare)
         self._by_fd[child.fd] = k
         self._poll.register(child.fd, select.POLLIN)
+        self._hasty.append(child)
+        self._fork_spare()
+
+    def _slow_down(self) -> None:
+        """Take the right of way back from successors that have had it for long enough."""
+        for child in self._hasty:
+            if child.pid:
+                os.setpriority(os.PRIO_PROCESS, child.pid, NICE)
+        self._hasty.clear()
 
     def _bury(self, k: int) -> None:
         """Take note of an end; if somebody killed it in the middle, fork a successor."""
@@ -141,7 +171,7 @@ class _Nursery:
         child.pid, code = 0, os.waitstatus_to_exitcode(status)
         if code == -signal.SIGKILL and not cpu.has_ended(self._arena, child.orders.slot) and self._can_go_on(child):
             death = self._death(k, -code)
-            self._fork(k)
+            self._succeed(k)
             self._pipe.send(death)
         else:
             ended = code == -signal.SIGKILL and cpu.has_ended(self._arena, child.orders.slot)
@@ -165,11 +195,14 @@ class _Nursery:
         )
 
 
-def _play(arena: Arena, program: Any, orders: Any) -> None:
-    """In the child: play its CPU, from the start or from where a dead one was; does not return."""
+def _play(arena: Arena, children: Sequence[_Child], orders_from: int) -> None:
+    """In a child: hear whose CPU to play, play it from the start or from where a dead one was; does not return."""
     code = FAILED
     try:
-        die_with(os.getppid())
+        told = os.read(orders_from, 1)
+        if not told:
+            os._exit(0)
+        program, orders = children[told[0]].program, children[told[0]].orders
         cpu.claim(arena, orders.slot, getattr(orders, "core", None))
         if not cpu.has_started(arena, orders.slot):
             program.get_ready(arena, orders)

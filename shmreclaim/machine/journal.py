@@ -69,6 +69,8 @@ JOURNAL = record(
     Field("went_on", "who takes the slot over; when it had repeated all, ns on the clock"),
     Field("deaths", "who takes the slot over; how often that was needed"),
     Field("repeated", "who takes the slot over; entries that were repeated, in sum"),
+    Field("in_doubt", "who takes the slot over; deaths that left an access in doubt"),
+    Field("were_made", "who takes the slot over; how many of those accesses had been made"),
     Field("astray", "the owner; 1 + the entry that was another access than the one repeated, 0: none"),
     Field("astray_wanted", "the owner; which one that was, word * 8 + Kind"),
     Field("entries", "the owner; pairs (word * 8 + Kind, value), `room` of them", line=True),
@@ -483,6 +485,8 @@ def take_over(arena: Arena, slot: int) -> Doubt:
     memory[j + JOURNAL.resuming] = 1
     memory[j + JOURNAL.deaths] += 1
     memory[j + JOURNAL.repeated] += memory[j + JOURNAL.length]
+    memory[j + JOURNAL.in_doubt] += doubt.access != "none"
+    memory[j + JOURNAL.were_made] += doubt.made
     if memory[j + JOURNAL.length] == 0:
         memory[j + JOURNAL.went_on] = clock_ns()
     return doubt
