@@ -47,6 +47,7 @@ class _Look:
         self.words = words
         self.now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self.damage: list[str] = []
+        self.is_run = words[HEADER.kernel] != 0
         first, stride = words[HEADER.cpus], words[HEADER.cpu_stride]
         slots = [first + k * stride for k in range(words[HEADER.nr_cpus])]
         names = _names(words, len(slots))
@@ -67,10 +68,9 @@ class _Look:
         free: list[LockLook] = []
         locks = self.part("locks", self.locks, free)
         cpus = [_with_unnoted(cpu, locks) for cpu in self.part("CPUs", self.cpus, none)]
-        is_run = words[HEADER.kernel] != 0
         kernel = self.part("kernel", lambda: see_kernel(words, [*self.slots.values()], self.damage), None)
         broken: list[str] = []
-        if is_run:  # the slots of a program's tasks end before these words
+        if self.is_run:  # the slots of a program's tasks end before these words
             broken = self.part("violations", lambda: oracles.found_on_line(words, [*self.slots.values()]), broken)
         return Inspection(
             version=__version__, segment=look_at(words.name), seen_at_ns=self.now, cpus=cpus, locks=locks,
