@@ -212,8 +212,9 @@ def cleaning(copy: Copy, places: list[int]) -> Target:
             assert found is not None
             assert render_list(segments.Segments(version="", segments=[found[0]]), Style())
             done = segments._clean(folder, *found, dry_run=False, named=False)
-            assert done.removed == (kind == 0), (path.name, done)
-            assert path.exists() == (kind != 0)
+            given = segments.MADE_BY.fullmatch(path.name) is not None  # chance makes such a name, too
+            assert done.removed == given, (path.name, done)
+            assert path.exists() != given
             assert copy.path.exists()
         finally:
             os.close(folder)

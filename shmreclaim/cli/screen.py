@@ -21,7 +21,7 @@ def screen_for(stream: TextIO) -> Iterator[Screen | Pages]:
         yield Pages()
         return
     # No refresh of its own: that is a thread, and a signal that it took would not end the program at once.
-    with Live(console=Console(file=stream), auto_refresh=False, vertical_overflow="crop") as live:
+    with Live(console=Console(file=output.unheeding(stream)), auto_refresh=False, vertical_overflow="crop") as live:
         yield Screen(live, stream)
 
 

@@ -9,10 +9,12 @@ another version, or be truncated by its owner at any time.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import mmap
 import os
+import resource
 import stat
 import struct
 import sys
@@ -76,20 +78,27 @@ class Arena:
         The segment stays until `unlink`. Raises SetupError as create and attach do.
         """
         name = f"{PREFIX}.{name}"
-        segment = _open_in_use(name, posix_ipc.O_CREAT)
+        segment = _open_to_make(name)
         try:
-            fcntl.flock(segment.fd, fcntl.LOCK_EX)
             if _is_unfinished(segment.fd):
-                os.ftruncate(segment.fd, 0)
-                size = round_up(words * 8, mmap.PAGESIZE)
-                _reserve(segment.fd, size)
-                arena = cls(name, mmap.mmap(segment.fd, size), owner=False, inode=os.fstat(segment.fd).st_ino)
-                arena._write_header(size // 8, fill)
-                return arena
+                return cls._made(name, segment.fd, round_up(words * 8, mmap.PAGESIZE), fill)
             return cls._attached(name, segment.fd)  # not by its name, which may be unlinked by now
         finally:
             fcntl.flock(segment.fd, fcntl.LOCK_UN)  # closing would not do: a mapping has a descriptor of its own
             segment.close_fd()
+
+    @classmethod
+    def _made(cls, name: str, fd: int, size: int, fill: Callable[[Arena], object]) -> Arena:
+        """Make a segment in what is open, from nothing; where that fails, there is no such name after."""
+        try:
+            os.ftruncate(fd, 0)
+            _reserve(fd, size)
+            arena = cls(name, mmap.mmap(fd, size), owner=False, inode=os.fstat(fd).st_ino)
+            arena._write_header(size // 8, fill)
+        except BaseException:
+            posix_ipc.unlink_shared_memory("/" + name)
+            raise
+        return arena
 
     @classmethod
     def inherited(cls, words: int) -> Arena:
@@ -260,6 +269,20 @@ def _open_in_use(name: str, flags: int) -> posix_ipc.SharedMemory:
         segment.close_fd()
 
 
+def _open_to_make(name: str) -> posix_ipc.SharedMemory:
+    """Open a segment, or an empty one, while nobody else makes it; one that failed to do so has removed the name."""
+    while True:
+        segment = _open_in_use(name, posix_ipc.O_CREAT)
+        try:
+            fcntl.flock(segment.fd, fcntl.LOCK_EX)
+            if os.fstat(segment.fd).st_nlink:
+                return segment
+        except BaseException:
+            segment.close_fd()
+            raise
+        segment.close_fd()
+
+
 def _open(name: str, flags: int) -> posix_ipc.SharedMemory:
     try:
         return posix_ipc.SharedMemory("/" + name, flags=flags, mode=0o600)
@@ -291,10 +314,17 @@ def _reserve(fd: int, size: int) -> None:
     try:
         os.posix_fallocate(fd, 0, size)
     except OSError as error:
+        needed = f"shared memory of {size >> 10} KiB is needed"
+        if error.errno == errno.EFBIG:
+            limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+            raise SetupError(
+                f"{needed}, a file may have {limit >> 10} KiB: {error.strerror}",
+                cause="The limit of a file's size is lower (ulimit -f); shared memory is a file, too.",
+                remedy="Raise it, or ask for less.",
+            ) from None
         free = os.statvfs(SHM)
         raise SetupError(
-            f"shared memory of {size >> 10} KiB is needed, {SHM} has {free.f_bavail * free.f_frsize >> 10} KiB free: "
-            f"{error.strerror}",
+            f"{needed}, {SHM} has {free.f_bavail * free.f_frsize >> 10} KiB free: {error.strerror}",
             cause=f"Usually {SHM} is small (64 MiB in a container) or segments were left behind in it.",
-            remedy=f"Look at `ls -l {SHM}`; enlarge it (docker run --shm-size=1g) or ask for less.",
+            remedy="Try `shmreclaim clean`; enlarge it (docker run --shm-size=1g) or ask for less.",
         ) from None

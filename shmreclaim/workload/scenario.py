@@ -135,7 +135,9 @@ def _text(name_or_path: str) -> str:
         if len(content) > MAX_FILE:
             raise UsageError(f"{name_or_path} has more than {MAX_FILE} bytes", remedy="A scenario has dozens of lines.")
         if max(map(len, content.split(b"\n"))) > MAX_LINE:
-            raise UsageError(f"{name_or_path} has a line of more than {MAX_LINE} bytes", remedy="Break it into several.")
+            raise UsageError(
+                f"{name_or_path} has a line of more than {MAX_LINE} bytes", remedy="Break it into several."
+            )
         return content.decode("utf-8")
     except (OSError, ValueError) as error:
         raise UsageError(

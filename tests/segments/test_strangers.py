@@ -107,7 +107,7 @@ def test_another_user_is_refused_by_the_mode() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("kernel", -8), ("kernel", 1), ("kernel", 1 << 20), ("locks", -1), ("locks", 1 << 62), ("cpus", 3), ("cpus", 1 << 20),
+        ("kernel", -8), ("kernel", 1 << 20), ("locks", -1), ("locks", 1 << 62), ("cpus", 3), ("cpus", 1 << 20),
         ("nr_cpus", -1), ("nr_cpus", 1 << 40), ("cpu_stride", 0), ("cpu_stride", -520), ("brk", 1 << 50), ("brk", -1),
     ],
 )  # fmt: skip
