@@ -9,6 +9,7 @@ Limits: what a look may cost is bounded, whatever the words say: MOST_PAGES are 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 
@@ -90,7 +91,8 @@ def open_snapshot(name: str) -> Iterator[Snapshot]:
     try:
         fd = os.open(f"{SHM}/{name}", READ)
     except OSError as error:
-        raise SetupError(f"cannot look at segment {name}: {error.strerror}", remedy="See: shmreclaim list") from None
+        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise SetupError(f"cannot look at segment {name}: {why}", remedy="See: shmreclaim list") from None
     try:
         status = os.fstat(fd)
         refuse_strangers(name, fd)

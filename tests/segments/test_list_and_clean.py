@@ -281,6 +281,25 @@ def test_a_name_that_is_another_file_by_now_is_left(monkeypatch: pytest.MonkeyPa
     (SHM / name).unlink()
 
 
+def test_a_segment_that_somebody_maps_before_it_is_removed_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever began to use it since the look has it."""
+    from shmreclaim.executions import segments
+
+    name = left_behind()
+    looked, mapped = segments._look_at_all, []
+
+    def and_mapped(folder: int) -> list[tuple[Segment, int]]:
+        found = [each for each in looked(folder) if each[0].name == name]
+        mapped.append(Arena.attach(name))
+        return found
+
+    monkeypatch.setattr(segments, "_look_at_all", and_mapped)
+    (done,) = clean_segments().segments
+    assert (done.removed, done.why) == (False, "a process has it mapped")
+    mapped[0].close()
+    (SHM / name).unlink()
+
+
 def test_list_and_clean_do_not_import_numba_or_numpy() -> None:
     """They are to answer at once."""
     for command in ("list", "clean --dry-run"):
