@@ -316,7 +316,7 @@ def targets(folder: Path, run: Copy, locks: Copy) -> dict[str, tuple[float, Targ
 def fuzz(name: str, case: Target, cases: int, seed: int) -> None:
     """Run one target and print its counts; what is no error of ours ends all, with the line that repeats it."""
     counts: Counter[str] = Counter()
-    slowest, began = 0.0, time.monotonic()
+    slowest, began = (0.0, seed), time.monotonic()
     for k in range(cases):
         chance = random.Random(f"{name} {seed + k}")
         since = time.monotonic()
@@ -328,12 +328,13 @@ def fuzz(name: str, case: Target, cases: int, seed: int) -> None:
             print(f"{name}: case {k} failed; to repeat it: --only {name!r} --cases 1 --seed {seed + k}", flush=True)
             raise
         took = time.monotonic() - since
-        slowest = max(slowest, took)
+        slowest = max(slowest, (took, seed + k))
         assert took < SLOW_S, f"{name}: case {k} took {took:.1f} s (seed {seed + k})"
     told = ", ".join(f"{what} {count:,}" for what, count in sorted(counts.items()))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(
-        f"{name:<28}{cases:>9,} cases  {time.monotonic() - began:7.1f} s  slowest {slowest * 1e3:7.1f} ms  "
+        f"{name:<28}{cases:>9,} cases  {time.monotonic() - began:7.1f} s  slowest {slowest[0] * 1e3:7.1f} ms "
+        f"(seed {slowest[1]})  "
         f"peak {peak:>4} MiB  {told}",
         flush=True,
     )

@@ -252,25 +252,23 @@ def _places(words: tuple[int, ...]) -> dict[str, int]:
 
 
 def _open_in_use(name: str, flags: int) -> posix_ipc.SharedMemory:
-    """Open a segment of this user's and begin to use it; raises SetupError for what is none.
-
-    One whose name went between the two is another that nobody will find by it: the name is looked for again.
-    """
-    while True:
-        segment = _open(name, flags)
-        try:
-            refuse_strangers(name, segment.fd)
-            begin_use(segment.fd)
-            if os.fstat(segment.fd).st_nlink:
-                return segment
-        except BaseException:
-            segment.close_fd()
-            raise
+    """Open a segment of this user's and begin to use it; raises SetupError for what is none."""
+    segment = _open(name, flags)
+    try:
+        refuse_strangers(name, segment.fd)
+        begin_use(segment.fd)
+    except BaseException:
         segment.close_fd()
+        raise
+    return segment
 
 
 def _open_to_make(name: str) -> posix_ipc.SharedMemory:
-    """Open a segment, or an empty one, while nobody else makes it; one that failed to do so has removed the name."""
+    """Open a segment, or an empty one, while nobody else makes it.
+
+    Its name may go before we have it to ourselves: who failed to make it removes that, and so does `clean`. What is
+    left then is a segment that nobody else finds, so the name is looked for again.
+    """
     while True:
         segment = _open_in_use(name, posix_ipc.O_CREAT)
         try:
