@@ -60,10 +60,10 @@ def test_the_handler_is_gone_when_the_run_is() -> None:
     """A program that plays runs has its own again."""
     child = os.fork()
     if child == 0:
+        faulthandler.disable()  # pytest's
         with Arena.create(4096) as arena:
             with truncation.said_at_once(arena):
                 pass
             arena.remove()
-            faulthandler.disable()  # pytest's
             os.kill(os.getpid(), signal.SIGBUS)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGBUS
