@@ -16,6 +16,9 @@ from shmreclaim.errors import InternalError, SetupError, ShmreclaimError, UsageE
 
 DEBUG = "SHMRECLAIM_DEBUG"
 
+NO_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "1")
+"""numpy's OpenBLAS, which nothing here uses, starts a thread for each core; if it may not, it sends itself SIGINT."""
+
 _EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 """What a machine says that has no more: disk, quota, memory, files, processes."""
 
@@ -24,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
         signals.unwind_in_order()
+        os.environ.setdefault(*NO_BLAS_THREADS)
         output.take_any_name()
         return _run(sys.argv[1:] if arguments is None else list(arguments))
     except KeyboardInterrupt:  # before the handlers stood

@@ -13,6 +13,7 @@ from shmreclaim.cli.catalogue import designs, scenarios
 from shmreclaim.cli.claims import claims
 from shmreclaim.cli.compare import compare
 from shmreclaim.cli.dropcaches import dropcaches
+from shmreclaim.cli.segments import clean, inspect, list_segments, top
 from shmreclaim.cli.traces import conform, record
 
 app = typer.Typer(
@@ -74,5 +75,9 @@ app.command(context_settings=COMMAND)(designs)
 app.command(context_settings=COMMAND)(scenarios)
 app.command(context_settings=COMMAND, short_help="Record a real kernel's reclaim; takes root.")(record)
 app.command(context_settings=COMMAND, short_help="Check a real trace against do_shrink_slab's formulas.")(conform)
+app.command("list", context_settings=COMMAND, short_help="List the segments in shared memory.")(list_segments)
+app.command(context_settings=COMMAND, short_help="Remove segments that dead processes left behind.")(clean)
+app.command(context_settings=COMMAND, short_help="Look into a segment: who holds each lock, who waits.")(inspect)
+app.command(context_settings=COMMAND, short_help="Watch a segment: the same, live.")(top)
 bench.command(context_settings=COMMAND, short_help="What a lock costs and is worth: ours beside every peer.")(locks)
 app.add_typer(bench, name="bench", short_help="Measure what locks, ids and reclaim cost beside their peers.")

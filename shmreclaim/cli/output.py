@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
+from typing import Any, TextIO, cast
 
 from shmreclaim.errors import SetupError
 
@@ -30,6 +31,34 @@ def say(text: str) -> None:
     except OSError as error:
         _discard_stdout()
         raise SetupError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def unheeding(stream: TextIO) -> TextIO:
+    """Make writing to a terminal never fail."""
+    return cast(TextIO, _Unheeding(stream))
+
+
+class _Unheeding:
+    """A terminal that may go away: what cannot be written is dropped. The signal that says so ends the program."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to `stream`."""
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        """Be like the stream otherwise."""
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write it, or not."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write all of it, or not."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _discard_stdout() -> None:

@@ -7,6 +7,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from shmreclaim.cli import output
 from shmreclaim.result import RunRecord
 
 
@@ -19,7 +20,11 @@ def make_progress(stream: TextIO) -> "Iterator[Lines | Bar]":
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f}"))
     # No refresh of its own: that is a thread, and a signal that it took would not end a run at once.
     with Progress(
-        *columns, TimeElapsedColumn(), console=Console(file=stream), auto_refresh=False, transient=True
+        *columns,
+        TimeElapsedColumn(),
+        console=Console(file=output.unheeding(stream)),
+        auto_refresh=False,
+        transient=True,
     ) as bar:
         yield Bar(bar)
 

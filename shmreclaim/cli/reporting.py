@@ -13,12 +13,13 @@ from shmreclaim.cli import output
 from shmreclaim.errors import UsageError
 
 if TYPE_CHECKING:
+    from msgspec import Struct
+
     from shmreclaim.cli.progress import Bar, Lines
     from shmreclaim.report.rows import View
     from shmreclaim.report.style import Style
-    from shmreclaim.result import Record
 
-    ResultT = TypeVar("ResultT", bound=Record)
+    ResultT = TypeVar("ResultT", bound=Struct)
 
 STDOUT = "-"
 
@@ -44,21 +45,25 @@ def produce(
         check_writable(Path(json))
     with make_progress(sys.stderr) as progress:
         result = make(progress)
-    _deliver(result, json, render)
+    deliver(result, json, render)
     return result
 
 
-def _deliver(result: ResultT, json: str | None, render: Callable[[ResultT, Style], str]) -> None:
+def deliver(result: ResultT, json: str | None, render: Callable[[ResultT, Style], str]) -> None:
     """Print what `render` makes of a result; where JSON has standard output, that goes to standard error."""
-    from shmreclaim.report.json import encode, write
     from shmreclaim.report.style import style_for
+
+    if json is None:
+        output.say(render(result, style_for(sys.stdout)))
+        return
+    from shmreclaim.report.json import check_writable, encode, write
 
     if json == STDOUT:
         sys.stderr.write(render(result, style_for(sys.stderr)))
         output.say(encode(result))
         return
-    if json is not None:
-        write(result, Path(json))
+    check_writable(Path(json))
+    write(result, Path(json))
     output.say(render(result, style_for(sys.stdout)))
 
 

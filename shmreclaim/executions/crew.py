@@ -16,7 +16,7 @@ from multiprocess import connection
 
 from shmreclaim import kernel
 from shmreclaim.errors import Inconclusive, InternalError, SetupError, ShmreclaimError
-from shmreclaim.executions import oracles, stall
+from shmreclaim.executions import oracles, stall, truncation
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU, CpuState
 from shmreclaim.machine.layout import HEADER
@@ -165,6 +165,8 @@ class Crew:
             return self._killed(f"{who} went away with its fork server")
         if code < 0 and -code not in FAULTS:
             return self._killed(f"{who} {death(code)}")
+        if -code == signal.SIGBUS and truncation.is_truncated(self._arena):
+            return truncation.error(self._arena)
         if code < 0:
             return WorkerCrashError(
                 f"{who} {death(code)}:\n{self._report()}",

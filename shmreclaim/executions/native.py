@@ -21,7 +21,7 @@ from multiprocess import connection
 from shmreclaim import kernel
 from shmreclaim.designs import NAMES
 from shmreclaim.errors import Inconclusive, InternalError, SetupError
-from shmreclaim.executions import admission, autopsy, collect, oracles
+from shmreclaim.executions import admission, autopsy, collect, oracles, truncation
 from shmreclaim.executions.crew import POLL_S, Crew, Job, WorkerCrashError, death
 from shmreclaim.executions.interpreted import DesignError
 from shmreclaim.executions.nursed import NursedCrew
@@ -198,7 +198,7 @@ def _run(
     take_signals: Callable[[], None],
 ) -> RunRecord:
     machine = machine_for(workload, settings)
-    with Arena.create(machine.words()) as arena:
+    with Arena.create(machine.words()) as arena, truncation.said_at_once(arena):
         slots = boot(arena, machine)
         init_design(arena, parse_variant(design), slots[0])
         if settings.kills is not None:

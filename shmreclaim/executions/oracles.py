@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from shmreclaim.executions.stall import Words
 from shmreclaim.lib.radix_tree import IDR, IDR_NODE, NODE_SHIFT, NODE_SLOTS
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU, MAX_KEPT_VIOLATIONS, Violation
@@ -59,7 +60,7 @@ ON_LINE: dict[int, str] = {
 class _Check:
     """A walk over a segment that gathers what does not hold."""
 
-    arena: Arena
+    arena: Words
     slots: Sequence[int]
     checked: int = 0
     violations: list[str] = field(default_factory=list)
@@ -131,7 +132,7 @@ def _check_all(check: _Check) -> None:
     _budget(check, memcgs)
 
 
-def found_on_line(arena: Arena, slots: Sequence[int]) -> list[str]:
+def found_on_line(arena: Words, slots: Sequence[int]) -> list[str]:
     """What CPUs found broken while they ran; also of a run that is not at rest."""
     check = _Check(arena, slots)
     _on_line(check)

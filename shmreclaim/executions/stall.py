@@ -5,15 +5,39 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shmreclaim.errors import Inconclusive
-from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU, MAX_HELD, CpuState
 from shmreclaim.machine.process import is_alive
 from shmreclaim.sync.lockdep import LOCK, LockClass
 from shmreclaim.workload.ops import Op
 
 MODES = ("read", "write")
+
+
+class Readable(Protocol):
+    """Words by their place."""
+
+    def __getitem__(self, at: int, /) -> int:
+        """The word at `at`; raises IndexError outside."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+
+class Words(Protocol):
+    """A segment to be read: an Arena, or a Snapshot of one."""
+
+    @property
+    def memory(self) -> Readable:
+        """Its words."""
+
+    def view(self, at: int, words: int) -> NDArray[np.int64]:
+        """See `words` of them from offset `at`; raises IndexError outside."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +86,12 @@ class Hung(Inconclusive):
     violations: tuple[str, ...] = ()
 
 
-def who_holds_and_who_waits(arena: Arena, slots: Sequence[int], names: Sequence[str]) -> list[str]:
+def who_holds_and_who_waits(arena: Words, slots: Sequence[int], names: Sequence[str]) -> list[str]:
     """One line for each slot in use: who it is, its operation, the locks it holds, what it waits for."""
     return [str(standing) for standing in standings(arena, slots, names)]
 
 
-def standings(arena: Arena, slots: Sequence[int], names: Sequence[str]) -> list[Standing]:
+def standings(arena: Words, slots: Sequence[int], names: Sequence[str]) -> list[Standing]:
     """Where each CPU stands, of the slots in use."""
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     named = zip(slots, names, strict=True)
@@ -76,7 +100,7 @@ def standings(arena: Arena, slots: Sequence[int], names: Sequence[str]) -> list[
     ]
 
 
-def lock_name(arena: Arena, lock: int) -> str:
+def lock_name(arena: Words, lock: int) -> str:
     """A lock by its class and place, or a word by its place."""
     if 0 < lock < len(arena.memory) - LOCK.SIZE:
         klass = arena.memory[lock + LOCK.klass]
@@ -85,7 +109,7 @@ def lock_name(arena: Arena, lock: int) -> str:
     return f"word {lock}"
 
 
-def _standing(arena: Arena, slot: int, name: str, now: int) -> Standing:
+def _standing(arena: Words, slot: int, name: str, now: int) -> Standing:
     memory = arena.memory
     pid, started = memory[slot + CPU.pid], memory[slot + CPU.start_time]
     op, waited = memory[slot + CPU.op], memory[slot + CPU.wait_for]
@@ -100,10 +124,14 @@ def _standing(arena: Arena, slot: int, name: str, now: int) -> Standing:
     )
 
 
-def _held(arena: Arena, slot: int, now: int) -> tuple[Lock, ...]:
+def notes(arena: Words, slot: int) -> list[tuple[int, int, int]]:
+    """What a CPU noted that it holds: lock, mode, since. Nothing rests on these notes; a lock's word is the truth."""
     depth = min(max(arena.memory[slot + CPU.held_depth], 0), MAX_HELD)
-    held = []
-    for k in range(depth):
-        entry, since = arena.view(slot + CPU.held + 2 * k, 2).tolist()
-        held.append(Lock(lock_name(arena, entry >> 1), MODES[entry & 1], max(0, now - since)))
-    return tuple(held)
+    pairs = [arena.view(slot + CPU.held + 2 * k, 2).tolist() for k in range(depth)]
+    return [(entry >> 1, entry & 1, since) for entry, since in pairs]
+
+
+def _held(arena: Words, slot: int, now: int) -> tuple[Lock, ...]:
+    return tuple(
+        Lock(lock_name(arena, lock), MODES[mode], max(0, now - since)) for lock, mode, since in notes(arena, slot)
+    )

@@ -98,17 +98,17 @@ def settings_of(options: DropOptions) -> RunSettings:
 def _expect_room(options: DropOptions, settings: RunSettings) -> None:
     """Refuse more containers than there is shared memory for, and say how many there is memory for."""
     from shmreclaim.machine import arena
+    from shmreclaim.machine.names import SHM
 
     needed, free = segment_bytes(options, options.containers, settings), arena.free_bytes()
     if needed <= free:
         return
     fits = _most_that_fit(options, settings, free)
     raise SetupError(
-        f"{options.containers} containers need a segment of {needed >> 20} MiB, "
-        f"{arena.SHM} has room for {free >> 20} MiB",
+        f"{options.containers} containers need a segment of {needed >> 20} MiB, {SHM} has room for {free >> 20} MiB",
         cause="Kernels before 5.18 had a list for every memcg in every mount: memory grows with the square.",
         remedy=f"{f'--containers {fits} fits' if fits else 'Not even one container fits'}; or free memory, or enlarge "
-        f"{arena.SHM} (docker run --shm-size={needed // 2**30 + 1}g).",
+        f"{SHM} (docker run --shm-size={needed // 2**30 + 1}g).",
     )
 
 

@@ -23,7 +23,7 @@ from shmreclaim.machine.compile import entry_point, link
 from shmreclaim.machine.cpu import MAX_CPUS
 from shmreclaim.machine.layout import HEADER, LINE
 from shmreclaim.machine.tasks import SLOT_WORDS, LocksOfTasks, Tasks
-from shmreclaim.sync.chain import chain_lock, disown_all, holds_any, repair_all
+from shmreclaim.sync.chain import chain_lock, disown_all, find_damage, holds_any, repair_all
 from shmreclaim.sync.lockdep import LOCK
 
 ANONYMOUS_LOCKS = 256
@@ -69,7 +69,7 @@ def words_for(locks: int) -> int:
 @functools.cache
 def _locks_of_tasks() -> LocksOfTasks:
     link("shmreclaim.sync.", "shmreclaim.machine.")
-    return LocksOfTasks(entry_point(disown_all, 2), entry_point(repair_all, 2), entry_point(holds_any, 2))
+    return LocksOfTasks(*(entry_point(each, 2) for each in (disown_all, repair_all, holds_any, find_damage)))
 
 
 _known: weakref.WeakValueDictionary[tuple[str, int], Tasks] = weakref.WeakValueDictionary()
@@ -138,9 +138,10 @@ def named_lock(name: str, init: Callable[[int, int], Any]) -> Place:
     arena = Arena.named(NAMED + name, words_for(1), lambda made: places.append(new_lock(made, init)))
     if places:
         return places[0]
-    place = Place(tasks_in(arena), int(arena.words[HEADER.locks]))
-    arena.view(place.at, LOCK.SIZE)  # raises IndexError outside the segment
-    return place
+    at = int(arena.words[HEADER.locks])
+    if not HEADER.SIZE <= at <= len(arena.words) - LOCK.SIZE:
+        raise SetupError(f"segment {arena.name} has its lock at word {at}", cause="Usually it is damaged.")
+    return Place(tasks_in(arena), at)
 
 
 def unlink(name: str) -> None:

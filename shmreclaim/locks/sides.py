@@ -241,9 +241,9 @@ def find_place(arena: Arena | None, name: str | None, init: Callable[[int, int],
     if name is None:
         return anonymous_lock(init)
     place = named_lock(name, init)
-    found = int(place.tasks.words[place.at + LOCK.kind])
+    found = LockKind(int(place.tasks.words[place.at + LOCK.kind]))  # Tasks refuses what is no kind
     if found != kind:
-        raise UsageError(f"what is named {name!r} is no {kind.name.lower()} but a {LockKind(found).name.lower()}")
+        raise UsageError(f"what is named {name!r} is no {kind.name.lower()} but a {found.name.lower()}")
     return place
 
 

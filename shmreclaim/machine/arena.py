@@ -1,16 +1,22 @@
 """The segment: one POSIX shared-memory object, reserved in full, mapped once, checked when attached.
 
 Limits: private to one user (mode 0600) and one boot of one machine. Whoever creates a segment removes it;
-the name carries the creator's pid and start time so that one left behind can be told from a live one.
+the name carries the creator's pid and start time so that one left behind can be told from a live one, and whoever has
+one mapped says so (machine/usage.py). What a header says is checked before it is mapped: a segment may be damaged, of
+another version, or be truncated by its owner at any time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import mmap
 import os
+import resource
+import stat
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -23,10 +29,10 @@ from numpy.typing import NDArray
 
 from shmreclaim.errors import InternalError, SetupError
 from shmreclaim.machine.layout import HEADER, LINE, MAGIC, VERSION, layout_hash, round_up
+from shmreclaim.machine.names import PREFIX, SHM, is_segment_name
 from shmreclaim.machine.process import boot_id, start_time
+from shmreclaim.machine.usage import begin_use
 
-PREFIX = "shmreclaim"
-SHM = "/dev/shm"
 _counter = itertools.count()
 
 
@@ -53,6 +59,7 @@ class Arena:
         size = round_up(words * 8, mmap.PAGESIZE)
         segment = _open(name, posix_ipc.O_CREX)
         try:
+            begin_use(segment.fd)
             _reserve(segment.fd, size)
             arena = cls(name, mmap.mmap(segment.fd, size), owner=True, inode=os.fstat(segment.fd).st_ino)
         except BaseException:
@@ -71,21 +78,27 @@ class Arena:
         The segment stays until `unlink`. Raises SetupError as create and attach do.
         """
         name = f"{PREFIX}.{name}"
-        segment = _open(name, posix_ipc.O_CREAT)
+        segment = _open_to_make(name)
         try:
-            _refuse_strangers(name, segment.fd)
-            fcntl.flock(segment.fd, fcntl.LOCK_EX)
             if _is_unfinished(segment.fd):
-                os.ftruncate(segment.fd, 0)
-                size = round_up(words * 8, mmap.PAGESIZE)
-                _reserve(segment.fd, size)
-                arena = cls(name, mmap.mmap(segment.fd, size), owner=False, inode=os.fstat(segment.fd).st_ino)
-                arena._write_header(size // 8, fill)
-                return arena
+                return cls._made(name, segment.fd, round_up(words * 8, mmap.PAGESIZE), fill)
             return cls._attached(name, segment.fd)  # not by its name, which may be unlinked by now
         finally:
             fcntl.flock(segment.fd, fcntl.LOCK_UN)  # closing would not do: a mapping has a descriptor of its own
             segment.close_fd()
+
+    @classmethod
+    def _made(cls, name: str, fd: int, size: int, fill: Callable[[Arena], object]) -> Arena:
+        """Make a segment in what is open, from nothing; where that fails, there is no such name after."""
+        try:
+            os.ftruncate(fd, 0)
+            _reserve(fd, size)
+            arena = cls(name, mmap.mmap(fd, size), owner=False, inode=os.fstat(fd).st_ino)
+            arena._write_header(size // 8, fill)
+        except BaseException:
+            posix_ipc.unlink_shared_memory("/" + name)
+            raise
+        return arena
 
     @classmethod
     def inherited(cls, words: int) -> Arena:
@@ -108,9 +121,9 @@ class Arena:
     @classmethod
     def attach(cls, name: str) -> Arena:
         """Map an existing segment; raises SetupError unless it is whole, ours and of this very layout."""
-        if not name.startswith(PREFIX + ".") or "/" in name:
+        if not is_segment_name(name):
             raise SetupError(f"{name!r} is not the name of a segment of shmreclaim", remedy="See: shmreclaim list")
-        segment = _open(name, 0)
+        segment = _open_in_use(name, 0)
         try:
             return cls._attached(name, segment.fd)
         finally:
@@ -118,18 +131,14 @@ class Arena:
 
     @classmethod
     def _attached(cls, name: str, fd: int) -> Arena:
-        """Map what is open, and check it."""
-        _refuse_strangers(name, fd)
+        """Check what is open, and map it."""
         status = os.fstat(fd)
-        if status.st_size < HEADER.SIZE * 8:
-            raise SetupError(f"segment {name} has {status.st_size} bytes, less than its header's {HEADER.SIZE * 8}")
-        arena = cls(name, mmap.mmap(fd, status.st_size), owner=False, inode=status.st_ino)
+        check_header(name, status.st_size, os.pread(fd, HEADER.SIZE * 8, 0))
         try:
-            arena._check_header(status.st_size // 8)
-        except BaseException:
-            arena.close()
-            raise
-        return arena
+            mapping = mmap.mmap(fd, status.st_size)
+        except (OSError, ValueError, OverflowError) as error:  # ValueError: it is shorter by now
+            raise SetupError(f"segment {name} of {status.st_size} bytes cannot be mapped: {error}") from None
+        return cls(name, mapping, owner=False, inode=status.st_ino)
 
     def _write_header(self, nwords: int, fill: Callable[[Arena], object] | None = None) -> None:
         pid = os.getpid()
@@ -143,19 +152,6 @@ class Arena:
         if fill is not None:
             fill(self)
         self.memory[HEADER.magic] = MAGIC  # last: a header with the magic is complete
-
-    def _check_header(self, nwords: int) -> None:
-        wanted = {
-            "magic": MAGIC, "version": VERSION, "layout_hash": layout_hash(), "boot_id": boot_id(), "nwords": nwords,
-        }  # fmt: skip
-        for field, value in wanted.items():
-            found = self.memory[getattr(HEADER, field)]
-            if found != value:
-                raise SetupError(
-                    f"segment {self.name} has {field} {found}, this program has {value}",
-                    cause="Usually it was made by another version of shmreclaim, or it is damaged.",
-                    remedy="If nothing uses it, remove it: rm " + f"{SHM}/{self.name}",
-                )
 
     def allocate(self, words: int) -> int:
         """Give a cache-line aligned block for the whole life of the segment; only the creator, before others attach."""
@@ -217,6 +213,74 @@ def available_memory() -> int:
     return sys.maxsize if found is None else (int(found) << 10) // 10 * 9
 
 
+def check_header(name: str, size: int, header: bytes) -> None:
+    """Raise SetupError unless a file of `size` bytes that begins so is a segment of this very layout.
+
+    What is not of it is refused before anything else in it is looked at; then, whatever leads out of the segment.
+    """
+    if len(header) < HEADER.SIZE * 8:
+        raise SetupError(f"segment {name} has {len(header)} bytes, less than its header's {HEADER.SIZE * 8}")
+    words = struct.unpack(f"{HEADER.SIZE}q", header)
+    wanted = {
+        "magic": MAGIC, "version": VERSION, "layout_hash": layout_hash(), "boot_id": boot_id(), "nwords": size // 8,
+    }  # fmt: skip
+    for field, value in wanted.items():
+        found = words[getattr(HEADER, field)]
+        if found != value:
+            raise SetupError(
+                f"segment {name} has {field} {found}, this program has {value}",
+                cause="Usually it was made by another version of shmreclaim, or it is damaged.",
+                remedy="If nothing uses it, remove it: shmreclaim clean, or rm " + f"{SHM}/{name}",
+            )
+    if size % 8:
+        raise SetupError(f"segment {name} has {size} bytes, which are no whole words", cause="Usually it is damaged.")
+    for field, length in _places(words).items():
+        at = words[getattr(HEADER, field)]
+        if at and not HEADER.SIZE <= at <= words[HEADER.nwords] - length:
+            raise SetupError(
+                f"segment {name} of {words[HEADER.nwords]} words has {field} at word {at}",
+                cause="Usually it is damaged.",
+                remedy="If nothing uses it, remove it: shmreclaim clean, or rm " + f"{SHM}/{name}",
+            )
+
+
+def _places(words: tuple[int, ...]) -> dict[str, int]:
+    """The fields of a header that say where something is, with the words that it must have there."""
+    count, stride = words[HEADER.nr_cpus], words[HEADER.cpu_stride]
+    slots = count * stride if count > 0 and stride > 0 else 0 if count == stride == 0 else sys.maxsize
+    return {"brk": 0, "kernel": LINE, "locks": LINE, "cpus": slots}
+
+
+def _open_in_use(name: str, flags: int) -> posix_ipc.SharedMemory:
+    """Open a segment of this user's and begin to use it; raises SetupError for what is none."""
+    segment = _open(name, flags)
+    try:
+        refuse_strangers(name, segment.fd)
+        begin_use(segment.fd)
+    except BaseException:
+        segment.close_fd()
+        raise
+    return segment
+
+
+def _open_to_make(name: str) -> posix_ipc.SharedMemory:
+    """Open a segment, or an empty one, while nobody else makes it.
+
+    Its name may go before we have it to ourselves: who failed to make it removes that, and so does `clean`. What is
+    left then is a segment that nobody else finds, so the name is looked for again.
+    """
+    while True:
+        segment = _open_in_use(name, posix_ipc.O_CREAT)
+        try:
+            fcntl.flock(segment.fd, fcntl.LOCK_EX)
+            if os.fstat(segment.fd).st_nlink:
+                return segment
+        except BaseException:
+            segment.close_fd()
+            raise
+        segment.close_fd()
+
+
 def _open(name: str, flags: int) -> posix_ipc.SharedMemory:
     try:
         return posix_ipc.SharedMemory("/" + name, flags=flags, mode=0o600)
@@ -229,11 +293,13 @@ def _open(name: str, flags: int) -> posix_ipc.SharedMemory:
         ) from None
 
 
-def _refuse_strangers(name: str, fd: int) -> None:
-    """Raise SetupError for another user's segment."""
-    owner = os.fstat(fd).st_uid
-    if owner != os.geteuid():
-        raise SetupError(f"segment {name} belongs to user {owner}, not to {os.geteuid()}")
+def refuse_strangers(name: str, fd: int) -> None:
+    """Raise SetupError for what is no file, and for another user's segment."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise SetupError(f"{SHM}/{name} is no segment but another kind of file")
+    if status.st_uid != os.geteuid():
+        raise SetupError(f"segment {name} belongs to user {status.st_uid}, not to {os.geteuid()}")
 
 
 def _is_unfinished(fd: int) -> bool:
@@ -246,10 +312,17 @@ def _reserve(fd: int, size: int) -> None:
     try:
         os.posix_fallocate(fd, 0, size)
     except OSError as error:
+        needed = f"shared memory of {size >> 10} KiB is needed"
+        if error.errno == errno.EFBIG:
+            limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+            raise SetupError(
+                f"{needed}, a file may have {limit >> 10} KiB: {error.strerror}",
+                cause="The limit of a file's size is lower (ulimit -f); shared memory is a file, too.",
+                remedy="Raise it, or ask for less.",
+            ) from None
         free = os.statvfs(SHM)
         raise SetupError(
-            f"shared memory of {size >> 10} KiB is needed, {SHM} has {free.f_bavail * free.f_frsize >> 10} KiB free: "
-            f"{error.strerror}",
+            f"{needed}, {SHM} has {free.f_bavail * free.f_frsize >> 10} KiB free: {error.strerror}",
             cause=f"Usually {SHM} is small (64 MiB in a container) or segments were left behind in it.",
-            remedy=f"Look at `ls -l {SHM}`; enlarge it (docker run --shm-size=1g) or ask for less.",
+            remedy="Try `shmreclaim clean`; enlarge it (docker run --shm-size=1g) or ask for less.",
         ) from None

@@ -34,7 +34,7 @@ import os
 import threading
 from typing import Any
 
-from shmreclaim.errors import InternalError
+from shmreclaim.errors import InternalError, SetupError
 from shmreclaim.machine.atomics import load_acquire
 from shmreclaim.machine.compile import compiled
 from shmreclaim.machine.cpu import CPU, LIFE_WORDS
@@ -63,6 +63,23 @@ def _attributes() -> ctypes.Array[ctypes.c_char]:
     return attributes
 
 
+KIND_AT = 16
+"""Where a pthread_mutex_t of glibc says what kind of mutex it is, on 64-bit machines."""
+
+
+def _kind_of(address: int) -> int:
+    """What a pthread_mutex_t says it is: pthread would believe it, and wait for an owner that there is not."""
+    return ctypes.c_int.from_address(address + KIND_AT).value
+
+
+@functools.cache
+def _kind() -> int:
+    """What one made with _attributes() says."""
+    mutex = ctypes.create_string_buffer(8 * LIFE_WORDS)
+    _call("pthread_mutex_init", mutex, _attributes())
+    return _kind_of(ctypes.addressof(mutex))
+
+
 def _call(name: str, *arguments: Any, expected: int = 0) -> None:
     """Call a function of pthread's; raises InternalError unless it returns what is expected."""
     error = getattr(ctypes.CDLL(None), name)(*arguments)
@@ -77,6 +94,10 @@ def begin_life(address: int) -> None:
     """
     mutex, word = ctypes.c_void_p(address), ctypes.c_uint32.from_address(address)
     if word.value & FUTEX_OWNER_DIED:
+        if _kind_of(address) != _kind():
+            raise SetupError(
+                "a task's life in shared memory is no robust mutex", cause="Usually the segment is damaged."
+            )
         _call("pthread_mutex_lock", mutex, expected=errno.EOWNERDEAD)
         _call("pthread_mutex_consistent", mutex)
     else:

@@ -53,7 +53,7 @@ from shmreclaim.machine.atomics import (
     write_once,
 )
 from shmreclaim.machine.compile import compiled, plain
-from shmreclaim.machine.cpu import CPU, GENERATION, MAX_CPUS, CpuState, cpu_init
+from shmreclaim.machine.cpu import CPU, GENERATION, MAX_CPUS, READER_SHIFT, CpuState, cpu_init
 from shmreclaim.machine.futex import EVERYBODY, futex_wake
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.machine.life import begin_life, end_life, is_dead
@@ -155,6 +155,8 @@ class LocksOfTasks(NamedTuple):
     """Take back what all left behind whose end was announced."""
     hold: Callable[[int, int], int]
     """Whether the task of the slot holds any."""
+    damage: Callable[[int, int], int]
+    """Called with (address, number of slots): the first lock that names a slot which is not there, 0 for none."""
 
 
 class Tasks:
@@ -184,15 +186,27 @@ class Tasks:
             self.words[offset] = value
 
     def _find_slots(self) -> list[int]:
-        """Offsets of all slots; what the header says of them is checked before compiled code trusts it."""
+        """Offsets of all slots; what the segment says of them is checked before compiled code trusts it."""
         first, stride = int(self.words[HEADER.cpus]), int(self.words[HEADER.cpu_stride])
         count = int(self.words[HEADER.nr_cpus])
         if not 1 <= count <= MAX_CPUS or stride < SLOT_WORDS or not 0 < first <= len(self.words) - count * stride:
-            raise SetupError(
-                f"segment {self.arena.name} has {count} task slots of {stride} words at word {first}",
-                cause="Usually it is damaged.",
-            )
-        return [first + k * stride for k in range(count)]
+            raise self._damaged(f"{count} task slots of {stride} words at word {first}")
+        slots = [first + k * stride for k in range(count)]
+        for k, slot in enumerate(slots, 1):
+            words = self.words[slot : slot + CPU.node].tolist()
+            if (words[CPU.id], words[CPU.bit], words[CPU.spin] % GENERATION) != (k, 1 << (k + READER_SHIFT - 1), k):
+                raise self._damaged(f"a slot {k} that says it is CPU {words[CPU.id]}, its bit {words[CPU.bit]:#x}")
+        for field in ("lives", "announced"):
+            found = int(self.words[getattr(HEADER, field)])
+            if found & ~((2 << count) - 2):
+                raise self._damaged(f"{field} {found:#x}, of {count} task slots")
+        lock = self._locks.damage(self.address, count)
+        if lock:
+            raise self._damaged(f"a lock at word {lock} that names a task slot which is not there")
+        return slots
+
+    def _damaged(self, what: str) -> SetupError:
+        return SetupError(f"segment {self.arena.name} has {what}", cause="Usually it is damaged.")
 
     def slot(self) -> int:
         """The slot of the calling thread, claimed now if it has none; raises SetupError if all are taken."""

@@ -7,10 +7,9 @@ import numpy as np
 
 from shmreclaim import files
 from shmreclaim.errors import SetupError
-from shmreclaim.result import Record
 
 
-def encode(result: Record) -> str:
+def encode(result: msgspec.Struct) -> str:
     """Give the JSON text, indented, with a newline at its end."""
     tree = _as_text(msgspec.to_builtins(result, enc_hook=_plain))
     return msgspec.json.format(msgspec.json.encode(tree), indent=2).decode() + "\n"
@@ -41,7 +40,7 @@ def check_writable(path: Path) -> None:
     files.check_writable(path, "--json")
 
 
-def write(result: Record, path: Path) -> None:
+def write(result: msgspec.Struct, path: Path) -> None:
     """Write the JSON to `path`, whole or not at all; a device or a pipe is written as it comes."""
     text = encode(result)
     try:

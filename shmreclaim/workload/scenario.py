@@ -34,7 +34,9 @@ from shmreclaim.workload.ops import Memory, Workload
 from shmreclaim.workload.shape import Shape
 from shmreclaim.workload.validation import Place, checked, did_you_mean
 
-MAX_FILE = 1 << 20
+MAX_FILE = 1 << 16
+MAX_LINE = 1 << 13
+"""Bytes. tomllib keeps every beginning of a dotted key, so that one of 400 KB takes all memory there is."""
 
 _Permille = Annotated[int, Meta(ge=1, le=900, description="a watermark in thousandths of the node's pages")]
 
@@ -117,7 +119,7 @@ def _memory(table: MemoryTable, place: Place) -> Memory:
 def _table(name_or_path: str) -> dict[str, object]:
     try:
         return tomllib.loads(_text(name_or_path))
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # tomllib's own, or int()'s of a number of thousands of digits
         remedy = "Strings need quotes; tables look like [memory]; numbers stand alone."
         raise UsageError(f"{name_or_path} is not valid TOML: {error}", remedy=remedy) from None
     except RecursionError:
@@ -132,6 +134,10 @@ def _text(name_or_path: str) -> str:
             content = source.read(MAX_FILE + 1)
         if len(content) > MAX_FILE:
             raise UsageError(f"{name_or_path} has more than {MAX_FILE} bytes", remedy="A scenario has dozens of lines.")
+        if max(map(len, content.split(b"\n"))) > MAX_LINE:
+            raise UsageError(
+                f"{name_or_path} has a line of more than {MAX_LINE} bytes", remedy="Break it into several."
+            )
         return content.decode("utf-8")
     except (OSError, ValueError) as error:
         raise UsageError(

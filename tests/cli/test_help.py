@@ -17,12 +17,16 @@ COMMANDS = [
     "bench locks",
     "bench reclaim",
     "claims",
+    "clean",
     "compare",
     "conform",
     "designs",
     "dropcaches",
+    "inspect",
+    "list",
     "record",
     "scenarios",
+    "top",
 ]
 HEAVY = ("numba", "numpy", "msgspec", "rich", "multiprocess", "posix_ipc")
 

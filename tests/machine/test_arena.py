@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from shmreclaim.errors import InternalError, SetupError
-from shmreclaim.machine.arena import PREFIX, SHM, Arena, free_bytes
+from shmreclaim.machine.arena import Arena, free_bytes
 from shmreclaim.machine.layout import HEADER, LINE
+from shmreclaim.machine.names import PREFIX, SHM
 from shmreclaim.machine.process import start_time
 from tests.conftest import segments_of
 

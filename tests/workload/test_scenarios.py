@@ -88,7 +88,11 @@ def test_a_right_file_gives_a_workload(load):
             ["[memory] watermarks are min 30, low 20", "must not fall"],
         ),
         ('"mine"', "mine", ["is not valid TOML", "line 2"]),
-        ("[parameters]", "x = " + "[" * 5000 + "]" * 5000, ["mine.toml"]),
+        ("[parameters]", "x = " + "[" * 4000 + "]" * 4000, ["nested too deeply"]),
+        ("[parameters]", "x = " + "9" * 5000, ["is not valid TOML", "4300 digits"]),
+        ("[parameters]", "x = 0x" + "f" * 5000, ["'x'", "there is no such key"]),
+        ("pages_per_node = 2048", "pages_per_node = 0x" + "f" * 5000, ["a number of thousands of digits", "256"]),
+        ("[parameters]", "a" + ".a" * 5000 + " = 1", ["a line of more than 8192 bytes"]),
     ],
 )
 def test_a_wrong_file_names_key_place_and_what_is_allowed(load, old, new, words):
