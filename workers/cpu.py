@@ -46,11 +46,20 @@ class Orders:
     stream: tuple[int, int]
     speed: int
     """Thousandths; 0 for closed loop."""
+    limit: int | None = None
+    """Where given, the stream is played in rounds until so many operations are done; 0: until the run is stopped."""
+    mutant: str = ""
+    """What this run is to have broken (plugins/mutation.py)."""
 
 
 @compiled_nogil
 def _play(mem: int, cpu: int, ops: int, count: int, speed: int) -> int:
     return kernel.play(mem, cpu, ops, count, speed)
+
+
+@compiled_nogil
+def _play_rounds(mem: int, cpu: int, ops: int, count: int, limit: int) -> int:
+    return kernel.play_rounds(mem, cpu, ops, count, limit)
 
 
 @compiled
@@ -64,30 +73,35 @@ def _wait_for_start(mem: int) -> int:
     return wait_while(mem, HEADER.phase, Phase.BOOT, 0, UNINTERRUPTIBLE)
 
 
-ENTRY_POINTS = ((_play, 5), (_report_ready, 1), (_wait_for_start, 1))
+ENTRY_POINTS = ((_play, 5), (_play_rounds, 5), (_report_ready, 1), (_wait_for_start, 1))
 """What this process calls itself, with the number of arguments."""
 
 
 def run(orders: Orders, errors: Any) -> None:
     """Play one CPU from attach to end; `errors` is the connection that brings errors to the parent."""
-    with worker(orders.segment, orders.design, errors) as arena:
+    with worker(orders.segment, orders.design, errors, orders.mutant) as arena:
         claim(arena, orders.slot, orders.core)
         if orders.setup[1]:
             _play(arena.address, orders.slot, *orders.setup, 0)
             _forget_setup(arena, orders.slot)
         wait_for_start(arena)
-        _play(arena.address, orders.slot, *orders.stream, orders.speed)
+        if orders.limit is None:
+            _play(arena.address, orders.slot, *orders.stream, orders.speed)
+        else:
+            _play_rounds(arena.address, orders.slot, *orders.stream, orders.limit)
 
 
 @contextlib.contextmanager
-def worker(segment: str, design: str, errors: Any) -> Iterator[Arena]:
-    """Make this process a worker of a run: tied to its parent, bound to `design`, attached.
+def worker(segment: str, design: str, errors: Any, mutant: str = "") -> Iterator[Arena]:
+    """Make this process a worker of a run: tied to its parent, bound to `design`, broken by `mutant`, attached.
 
     An error of ours goes to the parent, which raises it as its own; any other ends the worker with a traceback.
     """
     follow_parent()
     try:
         kernel.bind_design(design)
+        if mutant:
+            kernel.bind_mutant(mutant)
         with Arena.attach(segment) as arena:
             yield arena
     except ShmreclaimError as error:

@@ -18,6 +18,7 @@ class Orders:
     slot: int
     design: str
     node: int
+    mutant: str = ""
 
 
 @compiled_nogil
@@ -31,7 +32,7 @@ ENTRY_POINTS = ((_run_kswapd, 3),)
 
 def run(orders: Orders, errors: Any) -> None:
     """Reclaim in the background of one node until the run stops; `errors` brings errors to the parent."""
-    with cpu.worker(orders.segment, orders.design, errors) as arena:
+    with cpu.worker(orders.segment, orders.design, errors, orders.mutant) as arena:
         cpu.claim(arena, orders.slot, None)
         cpu.wait_for_start(arena)
         _run_kswapd(arena.address, orders.slot, orders.node)

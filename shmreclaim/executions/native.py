@@ -47,6 +47,16 @@ SPEEDS = (0.001, 1e9)
 
 
 @dataclass(frozen=True)
+class Rounds:
+    """Streams that are played in rounds, with rests (executions/stress.py)."""
+
+    limit: int
+    """Operations of each CPU; 0 for as many as there is time for."""
+    mutant: str = ""
+    """What is broken in the workers."""
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """How to play a workload; times in seconds."""
 
@@ -58,6 +68,8 @@ class RunSettings:
     """How much longer than it has to a run may take before it counts as hung."""
     log_ops: tuple[Op, ...] = ()
     """Operations of which each is written down by itself, with its time and what was counted meanwhile."""
+    rounds: Rounds | None = None
+    """Where given, streams are played again and again."""
 
     def __post_init__(self) -> None:
         """Refuse what a worker could not keep to."""
@@ -136,10 +148,17 @@ def run(workload: Workload, design: str, settings: RunSettings, progress: Callab
     invariants are in the record.
     """
     with held_signals() as take_signals:
-        # A design of somebody else is compiled here, once, for all the workers to find in the cache; `admit` did that
-        # for a user's file.
-        kernel.bind_design(design, compiled=design.partition("+")[0] not in NAMES and not is_plugin(design))
+        bind(design)
         return _run(workload, design, settings, progress, take_signals)
+
+
+def bind(design: str) -> None:
+    """Bind a design in the process that starts the workers.
+
+    One of somebody else is compiled here, once, for all the workers to find in the cache; `admit` did that for a
+    user's file.
+    """
+    kernel.bind_design(design, compiled=design.partition("+")[0] not in NAMES and not is_plugin(design))
 
 
 class Progress(admission.Progress, Protocol):
@@ -182,7 +201,7 @@ def _run(
         init_design(arena, parse_variant(design), slots[0])
         for slot, stream in zip(slots, workload.streams, strict=False):
             give_log(arena, slot, sum(1 << op for op in settings.log_ops), _logged(stream, settings))
-        with Crew(arena, slots, _jobs(arena, workload, design, settings, slots), take_signals) as crew:
+        with Crew(arena, slots, jobs(arena, workload, design, settings, slots), take_signals) as crew:
             crew.await_ready(settings.timeout)
             kernel.start_all(arena.address)
             _watch(crew, arena, workload, settings, _Progress(progress, arena, workload, slots))
@@ -230,9 +249,9 @@ def _most_memcgs(streams: list[Stream]) -> int:
     return most
 
 
-def _jobs(arena: Arena, workload: Workload, design: str, settings: RunSettings, slots: list[int]) -> list[Job]:
+def jobs(arena: Arena, workload: Workload, design: str, settings: RunSettings, slots: list[int]) -> list[Job]:
     """A job for each CPU, then one for each node's kswapd; their streams go into the segment."""
-    available = cores()
+    available, rounds = cores(), settings.rounds
     jobs = []
     for k, stream in enumerate(workload.streams):
         orders = cpu_worker.Orders(
@@ -243,10 +262,13 @@ def _jobs(arena: Arena, workload: Workload, design: str, settings: RunSettings, 
             setup=_copy(arena, workload.setup) if k == 0 else (0, 0),
             stream=_copy(arena, stream),
             speed=round(settings.speed * 1000) if settings.speed else 0,
+            limit=rounds.limit if rounds else None,
+            mutant=rounds.mutant if rounds else "",
         )
         jobs.append(Job(f"CPU {k}", cpu_worker.run, orders))
     for nid in range(workload.nodes):
-        asked = kswapd_worker.Orders(segment=arena.name, slot=slots[workload.cpus + nid], design=design, node=nid)
+        slot = slots[workload.cpus + nid]
+        asked = kswapd_worker.Orders(arena.name, slot, design, nid, rounds.mutant if rounds else "")
         jobs.append(Job(f"kswapd{nid}", kswapd_worker.run, asked))
     return jobs
 
