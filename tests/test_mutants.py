@@ -24,7 +24,7 @@ def test_there_are_at_least_twenty_and_hardly_any_that_only_the_checker_sees() -
     """Those have a reason."""
     checker = [mutant for mutant in MUTANTS.values() if mutant.checker]
     assert len(MUTANTS) - len(checker) >= 20
-    assert len(checker) <= 5
+    assert len(checker) <= 6
 
 
 @pytest.mark.parametrize("mutant", CHANGED, ids=by_name)

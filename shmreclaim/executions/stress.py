@@ -18,7 +18,7 @@ from shmreclaim import kernel
 from shmreclaim.errors import InternalError
 from shmreclaim.executions import collect, evidence, native, oracles, stall
 from shmreclaim.executions.chaos import Chaos, ChaosPlan
-from shmreclaim.executions.crew import START_TIMEOUT_S, Crew
+from shmreclaim.executions.crew import Crew
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.mm import quiet
@@ -119,7 +119,7 @@ class _Course:
 
     def play(self, tell: Callable[[Snapshot], None]) -> list[str]:
         """Give what broke; nothing if all held to the end. Raises stall.Hung."""
-        self._crew.await_ready(START_TIMEOUT_S)
+        self._crew.await_ready(self._plan.timeout)
         kernel.start_all(self._arena.address)
         self._began = time.monotonic()
         self.pace.go_on()

@@ -214,7 +214,7 @@ class _Session:
             seeds=seeds,
             failed=proof.failed if proof else "",
             why=proof.what if proof else "",
-            report=_write(text, f"stress-{design.name}-{os.getpid()}.txt") if proof else "",
+            report=write_report(text, f"stress-{design.name}-{os.getpid()}.txt") if proof else "",
             segment=proof.segment if proof else "",
             again=line,
         )
@@ -268,14 +268,14 @@ def _sum(parts: Any) -> ChaosDone:
     )
 
 
-def _write(text: str, name: str) -> str:
+def write_report(text: str, name: str) -> str:
     """Write a report where the user is, or with other temporary files; its path, empty if neither can be written."""
-    for folder in (Path.cwd(), Path(tempfile.gettempdir())):
+    for folder in (Path(), Path(tempfile.gettempdir())):
         path = folder / name.replace("/", "_")
         try:
             with files.written_whole(path) as file:
                 file.write(text.encode("utf-8", "surrogateescape"))
         except OSError:
             continue
-        return str(path)
+        return str(path.absolute())
     return ""

@@ -23,6 +23,7 @@ COMMANDS = [
     "dropcaches",
     "record",
     "scenarios",
+    "stress",
 ]
 HEAVY = ("numba", "numpy", "msgspec", "rich", "multiprocess", "posix_ipc")
 

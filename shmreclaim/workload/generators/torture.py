@@ -30,6 +30,7 @@ class Parameters(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
 
     steps: Annotated[int, Meta(ge=1, le=1_000_000, description="random steps, on all CPUs together")] = 16_000
     peak_mounts: Annotated[int, Meta(ge=1, le=100_000, description="mounts at the end, on all CPUs together")] = 640
+    climbers: Annotated[int, Meta(ge=0, le=10_000, description="CPUs that mount ever more, 0 for all of them")] = 0
     memcgs: Annotated[int, Meta(ge=1, le=1000, description="the most memcgs that a CPU has of its own")] = 4
     shared: Annotated[int, Meta(ge=1, le=1000, description="memcgs, and superblocks, that are everybody's")] = 3
     hot: Annotated[int, Meta(ge=1, le=1000, description="memcgs with a superblock each that all CPUs fight for")] = 2
@@ -46,7 +47,9 @@ def generate(parameters: Parameters, stage: Stage) -> None:
         [(stage.setup.register(), stage.setup.online()) for _ in range(parameters.hot)],
     )
     cpus = stage.shape.cpus
-    steps, peaks = divide(parameters.steps, cpus), divide(parameters.peak_mounts, cpus)
+    climbers = min(parameters.climbers or cpus, cpus)
+    steps = divide(parameters.steps, cpus)
+    peaks = [*divide(parameters.peak_mounts, climbers), *[0] * (cpus - climbers)]
     for cpu in range(cpus):
         walk = _Walk(parameters, stage.script(cpu), shared)
         for step in range(steps[cpu]):
