@@ -165,4 +165,9 @@ def exit_code(result: StressResult) -> int:
     """What the command ends with."""
     if any(not mutant.caught and not mutant.checker for mutant in result.mutants.values()):
         return Inconclusive.exit_code
-    return next((EXIT_CODES[design.failed] for design in result.stressed.values() if design.failed), 0)
+    for name, design in result.stressed.items():
+        if design.failed == "crash" and name in result.design_files:
+            return ModelViolation.exit_code  # a user's file is suspected first
+        if design.failed:
+            return EXIT_CODES[design.failed]
+    return 0

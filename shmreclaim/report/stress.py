@@ -24,7 +24,8 @@ def render(result: StressResult, style: Style) -> str:
     """Give the whole report as text."""
 
     def draw(console: Console) -> None:
-        line(console, f"shmreclaim {result.version}: {result.again}; on {machine_line(result.machine)}", "bold")
+        what = result.again.removeprefix("shmreclaim ")
+        line(console, f"shmreclaim {result.version}: {what}; on {machine_line(result.machine)}", "bold")
         for note in result.workload.notes:
             line(console, f"note: {note}")
         if result.designs:
