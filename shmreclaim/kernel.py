@@ -32,14 +32,15 @@ from shmreclaim.machine.histogram import HISTOGRAM, histogram_add
 from shmreclaim.machine.journal import begin_unit
 from shmreclaim.machine.layout import HEADER, Field, record
 from shmreclaim.machine.op_log import is_logged, log_begin, log_end
+from shmreclaim.machine.recent import recent_begin, recent_end
 from shmreclaim.machine.upcall import upcall
 from shmreclaim.mm.cgroup import cgroup_mkdir, cgroup_rmdir
-from shmreclaim.mm.id_memory import ida_pre_put
 from shmreclaim.mm.list_lru import LIST_LRU, OBJECT, list_lru_add, list_lru_touch, list_lru_walk_one
 from shmreclaim.mm.list_lru_memcg import memcg_list_lru_alloc
 from shmreclaim.mm.memcg import css_put, css_tryget, root_memcg
 from shmreclaim.mm.mount import mount, unmount
 from shmreclaim.mm.page_alloc import add_to_page_cache, charge_pages, free_pages, object_alloc
+from shmreclaim.mm.quiet import finish, rest_if_asked, rouse_kswapds
 from shmreclaim.mm.slab import rcu_do_batch
 from shmreclaim.mm.state import (
     ENOMEM,
@@ -63,8 +64,8 @@ from shmreclaim.mm.superblock import (
     superblock_lru,
 )
 from shmreclaim.mm.vmscan import balance_pgdat, drop_slab, memalloc_save, shrink_slab
-from shmreclaim.mm.zone import ZONE, rouse_kswapd, zone_of
-from shmreclaim.plugins import is_plugin
+from shmreclaim.mm.zone import ZONE, zone_of
+from shmreclaim.plugins import is_plugin, mutation
 from shmreclaim.plugins.load import load
 from shmreclaim.switches import Switch
 from shmreclaim.sync.rcu import MAX_PENDING, rcu_read_lock, rcu_read_unlock, synchronize_rcu
@@ -129,6 +130,13 @@ def bind_design(design: str, *, compiled: bool = True) -> None:
     _bound.update(design=name, compiled=compiled)
 
 
+def bind_mutant(name: str) -> None:
+    """Break this process as a mutant says, after `bind_design`; for good: only workers of such a run do that."""
+    module = mutation.apply(name)
+    for slot, function in enumerate(FUNCTIONS if module.__name__.rpartition(".")[2] in NAMES else ()):
+        upcalls.bind(slot, getattr(module, function))
+
+
 # --- playing a stream ----------------------------------------------------------------------------
 
 
@@ -166,15 +174,40 @@ def play_on(mem: Any, cpu: int, ops: int, count: int, speed: int) -> int:
         write_once(mem, cpu + CPU.ops_done, k + 1)
         begin_unit()
         k = read_once(mem, cpu + CPU.ops_done)
-    _finish(mem, cpu)
-    write_once(mem, cpu + CPU.ended, clock_ns())
-    write_once(mem, cpu + CPU.state, CpuState.DONE)
+    _end(mem, cpu)
     return k
 
 
 @compiled
+def play_rounds_on(mem: Any, cpu: int, ops: int, count: int, limit: int) -> int:
+    """Go on playing `count` operations from word `ops` on, again and again; until `limit` are done, 0: until stopped.
+
+    As fast as it goes; rests between two of them while that is asked for.
+    """
+    begin_unit()
+    k = read_once(mem, cpu + CPU.ops_done)
+    while (k < limit or limit == 0) and not fatal_signal_pending(mem):
+        rest_if_asked(mem, cpu)
+        op = ops + k % count * OP.SIZE
+        entry = recent_begin(mem, cpu, k, op)
+        recent_end(mem, entry, play_one(mem, cpu, op, 0))
+        write_once(mem, cpu + CPU.ops_done, k + 1)
+        begin_unit()
+        k = read_once(mem, cpu + CPU.ops_done)
+    _end(mem, cpu)
+    return k
+
+
+@compiled
+def _end(mem: Any, cpu: int) -> int:
+    finish(mem, cpu)
+    write_once(mem, cpu + CPU.ended, clock_ns())
+    return store_release(mem, cpu + CPU.state, CpuState.DONE)  # P29: pairs with cpus_at_rest()
+
+
+@compiled
 def play_one(mem: Any, cpu: int, op: int, planned: int) -> int:
-    """Play one operation and count how it went."""
+    """Play one operation and count how it went; gives its outcome."""
     kind = read_once(mem, op + OP.op)
     since = clock_ns()
     write_once(mem, cpu + CPU.op_since, since)
@@ -198,7 +231,8 @@ def play_one(mem: Any, cpu: int, op: int, planned: int) -> int:
         units = cpu + CPU.ops + kind * OP_WORDS + OP_COUNTS.units
         count = read_once(mem, op + OP.count) if Op.LRU_ADD <= kind <= Op.ALLOC else 1
         write_once(mem, units, read_once(mem, units) + max(count, 1))
-    return quiescent(mem, cpu)
+    quiescent(mem, cpu)
+    return outcome
 
 
 @compiled
@@ -229,15 +263,6 @@ def quiescent(mem: Any, cpu: int) -> int:
     return 0
 
 
-@out_of_line
-def _finish(mem: Any, cpu: int) -> int:
-    """Leave nothing pending: free all that waits for a grace period, and what was preloaded."""
-    while read_once(mem, cpu + CPU.rcu_pending):
-        synchronize_rcu(mem, cpu)
-        rcu_do_batch(mem, cpu)
-    return ida_pre_put(mem, cpu)
-
-
 @compiled
 def start_kswapd(mem: Any, cpu: int) -> int:
     """Begin to be the background reclaimer of a node."""
@@ -252,9 +277,7 @@ def kswapd_on(mem: Any, cpu: int, nid: int) -> int:
     while not fatal_signal_pending(mem):
         _balance_when_asked(mem, cpu, nid)
         begin_unit()
-    _finish(mem, cpu)
-    write_once(mem, cpu + CPU.ended, clock_ns())
-    return write_once(mem, cpu + CPU.state, CpuState.DONE)
+    return _end(mem, cpu)
 
 
 @compiled
@@ -267,6 +290,7 @@ def _balance_when_asked(mem: Any, cpu: int, nid: int) -> int:
     balance_pgdat(mem, cpu, nid)
     write_once(mem, zone + ZONE.kswapd_runs, 0)
     quiescent(mem, cpu)
+    rest_if_asked(mem, cpu)
     return 0 if fatal_signal_pending(mem) else wait_while(mem, asked, seen, 0, UNINTERRUPTIBLE)
 
 
@@ -275,9 +299,7 @@ def stop_all(mem: Any) -> int:
     """Tell every CPU to leave at its next step; wakes those that sleep for time or for work."""
     store_release(mem, HEADER.phase, Phase.STOP)  # P12: pairs with wait_while()
     futex_wake(mem, HEADER.phase, EVERYBODY)
-    for nid in range(read_once(mem, mm_state(mem) + MM.nr_nodes)):
-        rouse_kswapd(mem, zone_of(mem, nid))
-    return 0
+    return rouse_kswapds(mem)
 
 
 @compiled

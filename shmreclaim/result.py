@@ -309,6 +309,69 @@ class DesignResult(Record, frozen=True, kw_only=True):
         return bool(self.invariants.violations)
 
 
+class ChaosDone(Record, frozen=True, kw_only=True):
+    """What was done to the workers of a run, and what they recovered from."""
+
+    kills: int = 0
+    stops: int = 0
+    recoveries: dict[str, int] = {}
+    """By kind of what was left half done."""
+    longest_recovery_ns: int = 0
+
+
+class Evidence(Record, frozen=True, kw_only=True):
+    """What is left of a run that went wrong, read from its segment as it was found."""
+
+    failed: str
+    """`violation`, `hang` or `crash`."""
+    what: str
+    """In a line or some."""
+    violations: list[str]
+    standings: list[str]
+    """Who held what and waited for what, a line each."""
+    recent: list[str]
+    """What all CPUs did last, in order of time."""
+    segment: str
+
+
+class StressedDesign(DesignResult, frozen=True, kw_only=True):
+    """One design that was stressed; its runs are boots, each of a fresh machine."""
+
+    chaos: ChaosDone
+    throughput_per_s: list[list[int]]
+    """Of each boot: operations a second from one quiet point to the next, time at rest left out."""
+    quiet_points: int
+    seeds: list[int]
+    """Of each boot."""
+    failed: str = ""
+    """`violation`, `hang` or `crash`; empty where everything held."""
+    why: str = ""
+    """Of a hang or a crash: what there is to say."""
+    report: str = ""
+    """The file that tells more."""
+    segment: str = ""
+    """What was kept to be looked at."""
+    again: str = ""
+    """The command that runs the boot that failed again."""
+
+
+class MutantResult(Record, frozen=True, kw_only=True):
+    """A variant that is broken on purpose, and whether that was found out."""
+
+    broken: str
+    """What is."""
+    design: str
+    expected: str
+    """What should catch it, said before."""
+    caught: bool
+    by: str
+    """`hang`, `crash`, or the first violation."""
+    seconds: float
+    """From the start of its first run to that; of one that was not caught, how long it was tried."""
+    checker: str = ""
+    """Why no stress can show it: it is for the model checker."""
+
+
 class Machine(Record, frozen=True, kw_only=True):
     """Where it was measured."""
 
@@ -368,6 +431,20 @@ class Result(Measured, frozen=True, kw_only=True):
     def refused(self) -> list[str]:
         """Names of the designs that broke an invariant."""
         return [name for name, design in self.designs.items() if design.refused]
+
+
+class StressResult(Result, frozen=True, kw_only=True):
+    """Everything that one stress found; `designs` are `StressedDesign`s."""
+
+    mutants: dict[str, MutantResult] = {}
+    """By name, where mutants were asked for."""
+    again: str = ""
+    """The command that does the same."""
+
+    @property
+    def stressed(self) -> dict[str, StressedDesign]:
+        """The designs."""
+        return {name: design for name, design in self.designs.items() if isinstance(design, StressedDesign)}
 
 
 class ClaimResult(Record, frozen=True, kw_only=True):

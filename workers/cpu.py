@@ -46,6 +46,10 @@ class Orders:
     stream: tuple[int, int]
     speed: int
     """Thousandths; 0 for closed loop."""
+    limit: int | None = None
+    """Where given, the stream is played in rounds until so many operations are done; 0: until the run is stopped."""
+    mutant: str = ""
+    """What this run is to have broken (plugins/mutation.py)."""
 
 
 @compiled_nogil
@@ -63,6 +67,11 @@ def _play_on(mem: int, cpu: int, ops: int, count: int, speed: int) -> int:
     return kernel.play_on(mem, cpu, ops, count, speed)
 
 
+@compiled_nogil
+def _play_rounds_on(mem: int, cpu: int, ops: int, count: int, limit: int) -> int:
+    return kernel.play_rounds_on(mem, cpu, ops, count, limit)
+
+
 @compiled
 def _report_ready(mem: int) -> int:
     fetch_add(mem, HEADER.ready, 1)  # P12: pairs with wait_while(), by way of the parent, which then starts all
@@ -74,13 +83,15 @@ def _wait_for_start(mem: int) -> int:
     return wait_while(mem, HEADER.phase, Phase.BOOT, 0, UNINTERRUPTIBLE)
 
 
-ENTRY_POINTS = ((_play, 5), (_start_playing, 2), (_play_on, 5), (_report_ready, 1), (_wait_for_start, 1))
+ENTRY_POINTS = (
+    (_play, 5), (_start_playing, 2), (_play_on, 5), (_play_rounds_on, 5), (_report_ready, 1), (_wait_for_start, 1),
+)  # fmt: skip
 """What this process calls itself, with the number of arguments."""
 
 
 def run(orders: Orders, errors: Any) -> None:
     """Play one CPU from attach to end; `errors` is the connection that brings errors to the parent."""
-    with worker(orders.segment, orders.design, errors) as arena:
+    with worker(orders.segment, orders.design, errors, orders.mutant) as arena:
         claim(arena, orders.slot, orders.core)
         get_ready(arena, orders)
         start(arena, orders)
@@ -102,7 +113,10 @@ def start(arena: Arena, orders: Orders) -> None:
 
 def play_on(arena: Arena, orders: Orders) -> None:
     """Play the stream to its end, from where the CPU is."""
-    _play_on(arena.address, orders.slot, *orders.stream, orders.speed)
+    if orders.limit is None:
+        _play_on(arena.address, orders.slot, *orders.stream, orders.speed)
+    else:
+        _play_rounds_on(arena.address, orders.slot, *orders.stream, orders.limit)
 
 
 def has_started(arena: Arena, slot: int) -> bool:
@@ -116,14 +130,16 @@ def has_ended(arena: Arena, slot: int) -> bool:
 
 
 @contextlib.contextmanager
-def worker(segment: str, design: str, errors: Any) -> Iterator[Arena]:
-    """Make this process a worker of a run: tied to its parent, bound to `design`, attached.
+def worker(segment: str, design: str, errors: Any, mutant: str = "") -> Iterator[Arena]:
+    """Make this process a worker of a run: tied to its parent, bound to `design`, broken by `mutant`, attached.
 
     An error of ours goes to the parent, which raises it as its own; any other ends the worker with a traceback.
     """
     follow_parent()
     try:
         kernel.bind_design(design)
+        if mutant:
+            kernel.bind_mutant(mutant)
         with Arena.attach(segment) as arena:
             yield arena
     except ShmreclaimError as error:

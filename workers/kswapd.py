@@ -19,6 +19,7 @@ class Orders:
     slot: int
     design: str
     node: int
+    mutant: str = ""
 
 
 @compiled
@@ -37,7 +38,7 @@ ENTRY_POINTS = ((_start_kswapd, 2), (_kswapd_on, 3))
 
 def run(orders: Orders, errors: Any) -> None:
     """Reclaim in the background of one node until the run stops; `errors` brings errors to the parent."""
-    with cpu.worker(orders.segment, orders.design, errors) as arena:
+    with cpu.worker(orders.segment, orders.design, errors, orders.mutant) as arena:
         cpu.claim(arena, orders.slot, None)
         get_ready(arena, orders)
         start(arena, orders)

@@ -11,13 +11,14 @@ from shmreclaim.designs import FUNCTIONS, NAMES
 from shmreclaim.machine.compile import c_address, entry_point, folder_of, out_of_line_functions
 from shmreclaim.machine.sources import JOURNALED, build
 from shmreclaim.machine.upcall import ARGUMENTS
+from shmreclaim.mm import quiet
 from shmreclaim.workers import cpu, kswapd
 from shmreclaim.workers.lifeline import follow_parent
 
 COMPLETE = "complete"
 """File in the cache folder that says that all of `units()` is in it."""
 
-CALLED_BY_PARENT = ((kernel.start_all, 1), (kernel.stop_all, 1))
+CALLED_BY_PARENT = ((kernel.start_all, 1), (kernel.stop_all, 1), (quiet.pause_all, 1), (quiet.cpus_at_rest, 2))
 """What the process that starts the workers calls itself, with the number of arguments."""
 
 

@@ -14,6 +14,7 @@ from shmreclaim.cli.claims import claims
 from shmreclaim.cli.compare import compare
 from shmreclaim.cli.dropcaches import dropcaches
 from shmreclaim.cli.segments import clean, inspect, list_segments, top
+from shmreclaim.cli.stress import stress
 from shmreclaim.cli.traces import conform, record
 
 app = typer.Typer(
@@ -71,6 +72,7 @@ def shmreclaim(
 app.command(context_settings=COMMAND, short_help="Compare locking designs on one workload.")(compare)
 app.command(context_settings=COMMAND, short_help="Try the thread's claims, each an experiment with a verdict.")(claims)
 app.command(context_settings=COMMAND, short_help="Time drops of slab caches with and without maps.")(dropcaches)
+app.command(context_settings=COMMAND, short_help="Torture designs, and everything checked meanwhile.")(stress)
 app.command(context_settings=COMMAND)(designs)
 app.command(context_settings=COMMAND)(scenarios)
 app.command(context_settings=COMMAND, short_help="Record a real kernel's reclaim; takes root.")(record)

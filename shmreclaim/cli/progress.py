@@ -1,8 +1,10 @@
 """Progress on stderr: a bar where a person watches, one plain line a finished run elsewhere."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -10,9 +12,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from shmreclaim.cli import output
 from shmreclaim.result import RunRecord
 
+if TYPE_CHECKING:
+    from shmreclaim.executions.stress import Snapshot
+
 
 @contextmanager
-def make_progress(stream: TextIO) -> "Iterator[Lines | Bar]":
+def make_progress(stream: TextIO) -> Iterator[Lines | Bar]:
     """Choose by what `stream` is."""
     if not stream.isatty():
         yield Lines(stream)
@@ -64,6 +69,9 @@ class Lines:
         broken = len(record.invariants.violations)
         verdict = f"{broken} invariants broken" if broken else "no invariant broken"
         self._say(f"run {run} of {self._runs}, {design}: {record.wall_s:.2f} s, {verdict}")
+
+    def stressing(self, design: str, snapshot: Snapshot) -> None:
+        """Say nothing: see cli/live.py."""
 
     def judging(self, number: str, k: int, of: int) -> None:
         """Say nothing: the verdict comes soon."""
@@ -121,6 +129,9 @@ class Bar:
 
     def finished(self, design: str, run: int, record: RunRecord) -> None:
         """Nothing to add: the next run empties the bar, the table says the rest."""
+
+    def stressing(self, design: str, snapshot: Snapshot) -> None:
+        """Say nothing: see cli/live.py."""
 
     def judging(self, number: str, k: int, of: int) -> None:
         """Name the claim on the bar."""

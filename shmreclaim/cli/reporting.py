@@ -35,15 +35,20 @@ Json = Annotated[
 
 
 def produce(
-    json: str | None, make: Callable[[Lines | Bar], ResultT], render: Callable[[ResultT, Style], str]
+    json: str | None,
+    make: Callable[[Lines | Bar], ResultT],
+    render: Callable[[ResultT, Style], str],
+    *,
+    live: bool = False,
 ) -> ResultT:
     """Give what `make` makes, which is told where progress goes, and deliver it; `json` is checked before."""
+    from shmreclaim.cli.live import make_live
     from shmreclaim.cli.progress import make_progress
     from shmreclaim.report.json import check_writable
 
     if json not in (None, STDOUT):
         check_writable(Path(json))
-    with make_progress(sys.stderr) as progress:
+    with make_live(sys.stderr) if live else make_progress(sys.stderr) as progress:
         result = make(progress)
     deliver(result, json, render)
     return result

@@ -142,6 +142,10 @@ class Crew:
                 raise self.failure(worker.name, worker.pid, code)
         return left
 
+    def pids(self) -> list[int]:
+        """Of those that have not ended."""
+        return [worker.pid for worker in self._workers if worker.exitcode is None]
+
     def stop(self) -> None:
         """Let those leave that wait for work, the kswapds, and wait until they have."""
         kernel.stop_all(self._arena.address)

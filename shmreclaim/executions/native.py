@@ -62,6 +62,16 @@ class Killer(Protocol):
 
 
 @dataclass(frozen=True)
+class Rounds:
+    """Streams that are played in rounds, with rests (executions/stress.py)."""
+
+    limit: int
+    """Operations of each CPU; 0 for as many as there is time for."""
+    mutant: str = ""
+    """What is broken in the workers."""
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """How to play a workload; times in seconds."""
 
@@ -75,6 +85,8 @@ class RunSettings:
     """Operations of which each is written down by itself, with its time and what was counted meanwhile."""
     kills: Killer | None = None
     """Who kills workers while the run goes on; then each access of a worker to the segment is logged."""
+    rounds: Rounds | None = None
+    """Where given, streams are played again and again."""
 
     def __post_init__(self) -> None:
         """Refuse what a worker could not keep to."""
@@ -157,10 +169,17 @@ def run(workload: Workload, design: str, settings: RunSettings, progress: Callab
     invariants are in the record.
     """
     with held_signals() as take_signals:
-        # A design of somebody else is compiled here, once, for all the workers to find in the cache; `admit` did that
-        # for a user's file.
-        kernel.bind_design(design, compiled=design.partition("+")[0] not in NAMES and not is_plugin(design))
+        bind(design)
         return _run(workload, design, settings, progress, take_signals)
+
+
+def bind(design: str) -> None:
+    """Bind a design in the process that starts the workers.
+
+    One of somebody else is compiled here, once, for all the workers to find in the cache; `admit` did that for a
+    user's file.
+    """
+    kernel.bind_design(design, compiled=design.partition("+")[0] not in NAMES and not is_plugin(design))
 
 
 class Progress(admission.Progress, Protocol):
@@ -205,8 +224,8 @@ def _run(
             make_journals(arena, slots, JOURNAL_ROOM)
         for slot, stream in zip(slots, workload.streams, strict=False):
             give_log(arena, slot, sum(1 << op for op in settings.log_ops), _logged(stream, settings))
-        jobs = _jobs(arena, workload, design, settings, slots)
-        with _crew(settings, design)(arena, slots, jobs, take_signals) as crew:
+        jobs = jobs_of(arena, workload, design, settings, slots)
+        with crew_of(settings, design)(arena, slots, jobs, take_signals) as crew:
             crew.await_ready(settings.timeout)
             if settings.kills is not None and isinstance(crew, NursedCrew):
                 settings.kills.begin(crew)
@@ -217,7 +236,7 @@ def _run(
         return collect.gather(arena, slots[: workload.cpus], slots, checked, violations)
 
 
-def _crew(settings: RunSettings, design: str) -> Callable[..., Crew]:
+def crew_of(settings: RunSettings, design: str) -> Callable[..., Crew]:
     """Who looks after the workers."""
     return Crew if settings.kills is None else functools.partial(NursedCrew, design=design)
 
@@ -262,9 +281,9 @@ def _most_memcgs(streams: list[Stream]) -> int:
     return most
 
 
-def _jobs(arena: Arena, workload: Workload, design: str, settings: RunSettings, slots: list[int]) -> list[Job]:
+def jobs_of(arena: Arena, workload: Workload, design: str, settings: RunSettings, slots: list[int]) -> list[Job]:
     """A job for each CPU, then one for each node's kswapd; their streams go into the segment."""
-    available = cores()
+    available, rounds = cores(), settings.rounds
     jobs = []
     for k, stream in enumerate(workload.streams):
         orders = cpu_worker.Orders(
@@ -275,10 +294,13 @@ def _jobs(arena: Arena, workload: Workload, design: str, settings: RunSettings, 
             setup=_copy(arena, workload.setup) if k == 0 else (0, 0),
             stream=_copy(arena, stream),
             speed=round(settings.speed * 1000) if settings.speed else 0,
+            limit=rounds.limit if rounds else None,
+            mutant=rounds.mutant if rounds else "",
         )
         jobs.append(Job(f"CPU {k}", cpu_worker.run, orders))
     for nid in range(workload.nodes):
-        asked = kswapd_worker.Orders(segment=arena.name, slot=slots[workload.cpus + nid], design=design, node=nid)
+        slot = slots[workload.cpus + nid]
+        asked = kswapd_worker.Orders(arena.name, slot, design, nid, rounds.mutant if rounds else "")
         jobs.append(Job(f"kswapd{nid}", kswapd_worker.run, asked))
     return jobs
 

@@ -92,7 +92,7 @@ def compare(options: CompareOptions, progress: Progress) -> Result:
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     chosen = choose(options.designs)
-    cpus = _cpus(options.cpus)
+    cpus = cpus_of(options.cpus)
     workload = _load(options, cpus)
     records = _run_all(workload, chosen, options, progress)
     return Result(
@@ -100,13 +100,14 @@ def compare(options: CompareOptions, progress: Progress) -> Result:
         started=started,
         parameters=_parameters(options, chosen, cpus),
         machine=describe_machine(),
-        workload=_summary(workload),
+        workload=summary(workload),
         designs={name: combine(runs) for name, runs in records.items()},
         design_files=design_files(chosen),
     )
 
 
-def _cpus(asked: int | None) -> int:
+def cpus_of(asked: int | None) -> int:
+    """How many CPUs are played where so many were asked for, or none were named."""
     from shmreclaim.machine.cpu import MAX_CPUS
 
     if asked is None:
@@ -168,7 +169,8 @@ def describe_machine() -> Machine:
     )
 
 
-def _summary(workload: Workload) -> WorkloadSummary:
+def summary(workload: Workload) -> WorkloadSummary:
+    """What every design was given, for a result."""
     return WorkloadSummary(
         kind=workload.kind,
         name=workload.name,

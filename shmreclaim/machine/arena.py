@@ -174,6 +174,10 @@ class Arena:
             with contextlib.suppress(posix_ipc.ExistentialError):
                 posix_ipc.unlink_shared_memory("/" + self.name)
 
+    def keep(self) -> None:
+        """Leave the name when this is closed: somebody wants to look at what is in it."""
+        self.owner = False
+
     @staticmethod
     def unlink(name: str) -> None:
         """Remove the name of a segment made by `named`, if there is one; who has mapped it keeps the memory."""

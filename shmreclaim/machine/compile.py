@@ -197,6 +197,7 @@ def _dispatcher(function: Any, *, nogil: bool) -> Any:
 
 
 _out_of_line: dict[str, Callable[[], None]] = {}
+_cells: dict[str, Any] = {}
 _kept: list[Any] = []
 
 
@@ -224,6 +225,7 @@ def out_of_line(function: F) -> F:
     callback = prototype(stub)
     cell.value = ctypes.cast(callback, ctypes.c_void_p).value or 0
     _out_of_line[symbol] = resolve
+    _cells[symbol] = cell
     _kept.extend((callback, cell))
 
     @functools.wraps(body)
@@ -250,6 +252,11 @@ def link(*within: str) -> None:
     """Compile, or load, every out-of-line function imported so far; `within`: of modules whose names begin so."""
     for resolve in out_of_line_functions(*within):
         resolve()
+
+
+def relink(symbol: str, function: Callable[..., int]) -> None:
+    """Let all callers of an out-of-line function, `module.name`, call another one in this process from now on."""
+    _cells[symbol].value = c_address(function, len(inspect.signature(body_of(function)).parameters))
 
 
 def entry_point(function: Callable[..., int], arguments: int) -> Callable[..., int]:

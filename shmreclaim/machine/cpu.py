@@ -37,6 +37,8 @@ N_EVENTS = 64
 N_OPS = 16
 OP_WORDS = 8
 N_HISTOGRAMS = 16
+KEPT_RECENT = 64
+RECENT_WORDS = 4
 
 CPU = record(
     "CPU",
@@ -88,6 +90,12 @@ CPU = record(
     Field("events", "the owner; by event", N_EVENTS, line=True),
     Field("ops", "the owner; by operation: done, skipped, failed by errno", N_OPS * OP_WORDS, line=True),
     Field("histograms", "the owner; by operation, then growth", N_HISTOGRAMS * HISTOGRAM.SIZE, line=True),
+    Field(
+        "recent",
+        "the owner; what it did last, RECENT records (machine/recent.py)",
+        KEPT_RECENT * RECENT_WORDS,
+        line=True,
+    ),
 )
 
 
@@ -98,6 +106,8 @@ class CpuState(IntEnum):
     ATTACHED = 1
     RUNNING = 2
     DONE = 3
+    RESTING = 4
+    """Between two operations, while a pause lasts (mm/quiet.py)."""
 
 
 PF_MEMALLOC, PF_KSWAPD = 1, 2

@@ -121,6 +121,8 @@ class Phase(IntEnum):
     BOOT = 0
     RUN = 1
     STOP = 2
+    PAUSE = 3
+    """Rest between two operations (mm/quiet.py); start again with RUN."""
 
 
 GFP_DIRECT_RECLAIM, GFP_FS, GFP_IO, GFP_HIGH = 1, 2, 4, 8

@@ -34,15 +34,20 @@ def render(result: Result, style: Style) -> str:
         line(console, heading.first(result), "bold")
         for note in (*_how_combined(result), *result.workload.notes):
             line(console, f"note: {note}")
-        for title, head, cells in _sections(result):
-            console.print()
-            console.print(_section(result, title, head, cells))
+        draw_sections(console, result)
         console.print()
         for text in (*_violations(result), *sentences(result)):
             line(console, text)
         line(console, heading.last(result), "bold red" if result.refused else "bold")
 
     return paint(style, draw)
+
+
+def draw_sections(console: Console, result: Result) -> None:
+    """Print every section, a blank line before each."""
+    for title, head, cells in _sections(result):
+        console.print()
+        console.print(_section(result, title, head, cells))
 
 
 def _how_combined(result: Result) -> list[str]:

@@ -2,6 +2,7 @@
 
 from shmreclaim.workload.ftrace import load_trace
 from shmreclaim.workload.ops import OP_DTYPE, Gfp, Memory, Op, Stream, Workload, make_stream
+from shmreclaim.workload.rounds import repeatable, with_long_hold
 from shmreclaim.workload.scenario import load_scenario, preset_names
 
 __all__ = [
@@ -15,4 +16,6 @@ __all__ = [
     "load_trace",
     "make_stream",
     "preset_names",
+    "repeatable",
+    "with_long_hold",
 ]

@@ -26,6 +26,7 @@ COMMANDS = [
     "list",
     "record",
     "scenarios",
+    "stress",
     "top",
 ]
 HEAVY = ("numba", "numpy", "msgspec", "rich", "multiprocess", "posix_ipc")

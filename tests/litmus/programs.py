@@ -21,11 +21,13 @@ from shmreclaim.machine.atomics import (
 )
 from shmreclaim.machine.compile import compiled
 from shmreclaim.machine.cpu import CPU, CpuState, slot_of
-from shmreclaim.machine.futex import futex_wait, futex_wake
+from shmreclaim.machine.futex import EVERYBODY, futex_wait, futex_wake
 from shmreclaim.machine.layout import HEADER, Field, record
 from shmreclaim.machine.life import is_dead
 from shmreclaim.machine.tasks import _claim, _free
 from shmreclaim.mm.memcg import MEMCG, NODEINFO, css_online, nodeinfo
+from shmreclaim.mm.quiet import ask_to_rest, cpus_at_rest, rest_if_asked
+from shmreclaim.mm.state import Phase, fatal_signal_pending
 from shmreclaim.sync.completion import complete, wait_for_completion
 from shmreclaim.sync.mutex import mutex_lock, mutex_unlock
 from shmreclaim.sync.rcu import rcu_is_over, rcu_read_lock, rcu_read_unlock, rcu_start, synchronize_rcu
@@ -479,6 +481,39 @@ def count_up(mem: Any, cpu: int, table: int) -> int:
     while True:
         write_once(mem, table + TABLE.x, read_once(mem, table + TABLE.x) + 1)
     return 0
+
+
+# --- P29: rests --------------------------------------------------------------------------------------
+
+
+@compiled
+def restless(mem: Any, cpu: int, table: int) -> int:
+    """Count up between two looks at whether a rest is asked for, until the run is stopped; done then."""
+    write_once(mem, cpu + CPU.state, CpuState.RUNNING)
+    while not fatal_signal_pending(mem):
+        rest_if_asked(mem, cpu)
+        write_once(mem, table + TABLE.x, read_once(mem, table + TABLE.x) + 1)
+        write_once(mem, table + TABLE.y, read_once(mem, table + TABLE.x))
+    return 0
+
+
+@compiled
+def pauser(mem: Any, cpu: int, table: int, rounds: int) -> int:
+    """Ask for a rest, wait until CPU 1 has come to it, look twice. Forbidden: it goes on, or was half way."""
+    forbidden = 0
+    for k in range(rounds):
+        ask_to_rest(mem)
+        while cpus_at_rest(mem, 1) == 0:
+            cpu_relax()
+        x = read_once(mem, table + TABLE.x)
+        linger(k & 255)
+        forbidden += read_once(mem, table + TABLE.x) != x or read_once(mem, table + TABLE.y) != x
+        store_release(mem, HEADER.phase, Phase.RUN)
+        futex_wake(mem, HEADER.phase, EVERYBODY)
+        linger(k & 63)
+    store_release(mem, HEADER.phase, Phase.STOP)
+    futex_wake(mem, HEADER.phase, EVERYBODY)
+    return forbidden
 
 
 # --- P11, P12, P13, P22, P23: what is published, and found -------------------------------------------

@@ -216,6 +216,12 @@ def test_P27_who_sees_that_an_end_was_announced_sees_the_end(crew: Crew, table: 
     assert crew.word(table + TABLE.seen) > 0, "the watcher always came first: nothing was tried"
 
 
+def test_P29_who_is_counted_at_rest_has_stopped(crew: Crew, table: int) -> None:
+    """Whether it slept through the last pause, has just left it, or comes to this one."""
+    assert both(crew, programs.restless, (table,), programs.pauser, (table, FEWER)) == 0
+    assert crew.word(table + TABLE.x) > 0, "it never went on: nothing was tried"
+
+
 def test_P28_who_sees_that_a_task_ended_sees_what_it_did(crew: Crew, table: int) -> None:
     """All of it: once it is seen dead, what it wrote changes no more."""
     entry = entry_point(programs.count_up, 3)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from shmreclaim.workload.generators import churn, containers, mailing_list, starvation
+from shmreclaim.workload.generators import churn, containers, mailing_list, starvation, torture
 from shmreclaim.workload.generators.script import Stage
 
 
@@ -21,4 +21,5 @@ GENERATORS = {
     "containers": Generator(containers.Parameters, containers.generate),
     "mailing-list": Generator(mailing_list.Parameters, mailing_list.generate),
     "starvation": Generator(starvation.Parameters, starvation.generate),
+    "torture": Generator(torture.Parameters, torture.generate),
 }

@@ -104,10 +104,10 @@ class Script:
         """Unregister what this CPU registered."""
         self._rows.append(_Row(Op.UNREGISTER, shrinker=shrinker))
 
-    def online(self, parent: int = 0) -> int:
-        """Bring a memcg online, without a limit of its own; return its handle."""
+    def online(self, parent: int = 0, limit: int = 0) -> int:
+        """Bring a memcg online, with a limit in pages or none (0); return its handle."""
         memcg = self._handles.memcg()
-        self._rows.append(_Row(Op.MEMCG_ONLINE, memcg=memcg, arg=parent))
+        self._rows.append(_Row(Op.MEMCG_ONLINE, memcg=memcg, amount=limit, arg=parent))
         return memcg
 
     def offline(self, memcg: int) -> None:
