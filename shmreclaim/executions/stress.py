@@ -32,7 +32,7 @@ TICK_S = 0.01
 """How often the parent looks for something to do."""
 TELL_S = 0.25
 REST_POLL_S = 0.0005
-SHORTEST_STRETCH_S = 0.2
+SHORTEST_STRETCH_S = 0.1
 """What is shorter has no rate worth to be kept."""
 STUTTERS_PER_S = 1.0
 LONGEST_STUTTER_S = 0.1
@@ -84,7 +84,7 @@ class StressRun:
 
 
 class _Pace:
-    """Operations a second, from one quiet point to the next."""
+    """Operations a second, from one rest to the next."""
 
     def __init__(self, done: Callable[[], int]) -> None:
         self._done = done
@@ -115,7 +115,7 @@ class _Course:
         self.checked = self.quiet_points = 0
         self._random = np.random.Generator(np.random.PCG64([plan.chaos.seed, 1]))
         self._began = time.monotonic()
-        self._stutter_due = float("inf")
+        self._stutter_due = self._quiet_due = float("inf")
 
     def play(self, tell: Callable[[Snapshot], None]) -> list[str]:
         """Give what broke; nothing if all held to the end. Raises stall.Hung."""
@@ -123,6 +123,7 @@ class _Course:
         kernel.start_all(self._arena.address)
         self._began = time.monotonic()
         self.pace.go_on()
+        self._quiet_due = self._began + self._plan.quiet_s
         self._plan_stutter()
         found = self._watch(tell)
         self.pace.note()
@@ -142,7 +143,7 @@ class _Course:
             self.chaos.step()
             if now >= self._stutter_due:
                 self._stutter()
-            if now - self.pace.since >= self._plan.quiet_s and (found := self._quiet_point()):
+            if now >= self._quiet_due and (found := self._quiet_point()):
                 return found
             if now - told >= TELL_S:
                 told = now
@@ -162,11 +163,13 @@ class _Course:
         checked, found = oracles.check_at_quiet_point(self._arena, self._slots)
         self.checked += checked
         self.quiet_points += 1
+        self._quiet_due = time.monotonic() + self._plan.quiet_s
         if not found:
             self._go_on()
         return found
 
     def _stutter(self) -> None:
+        self.pace.note()
         self._rest()
         time.sleep(float(self._random.random()) * LONGEST_STUTTER_S)
         self._go_on()

@@ -125,5 +125,5 @@ def test_throughput_is_told_for_every_stretch_between_quiet_points() -> None:
     """Stretches add up to the run, rests left out."""
     found = run("v6_7", seconds=1.0)
     assert found.quiet_points >= 3
-    assert len(found.throughput) in (found.quiet_points, found.quiet_points + 1)
+    assert found.quiet_points <= len(found.throughput) <= found.quiet_points + 1
     assert all(rate > 0 for rate in found.throughput)
