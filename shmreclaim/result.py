@@ -315,8 +315,12 @@ class ChaosDone(Record, frozen=True, kw_only=True):
     kills: int = 0
     stops: int = 0
     recoveries: dict[str, int] = {}
-    """By kind of what was left half done."""
+    """By the operation that was half done; `between operations` for none."""
+    left: dict[str, int] = {}
+    """By what a killed worker left: locks held, read sections open, an access to memory in doubt; or it was asleep."""
     longest_recovery_ns: int = 0
+    """From a kill until another process was where the killed one had been."""
+    recovery_ns: Histogram = msgspec.field(default_factory=lambda: Histogram.of(()))
 
 
 class Evidence(Record, frozen=True, kw_only=True):

@@ -83,14 +83,17 @@ def stress(
         str,
         Option(
             metavar="none|stop|kill|both",
-            help="Stop workers at random moments, for up to 0.1 s each (SIGSTOP, SIGCONT); kill them; or both "
-            "(default: none). Who needs a lock that a stopped worker holds must wait, and nothing may break.",
+            help="Stop workers at random moments, for up to 0.1 s each (SIGSTOP, SIGCONT); kill them, at random "
+            "moments and at random accesses to memory (SIGKILL); or both (default: none). Who needs a lock that a stopped "
+            "worker holds must wait; another process goes on where a killed one was. Nothing may break.",
             show_default=False,
         ),
     ] = "none",
     kill_rate: Annotated[
         float | None,
-        Option(metavar="R", parser=number, help="Kill about R workers a second; with --chaos kill or both."),
+        Option(
+            metavar="R", parser=number, help="Kill about R workers a second (default: 20); with --chaos kill or both."
+        ),
     ] = None,
     stutter: Annotated[
         bool, Option("--stutter", help="Let all CPUs rest for a moment now and then: they start again at once.")

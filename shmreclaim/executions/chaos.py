@@ -36,6 +36,8 @@ class ChaosPlan:
     """Workers are stopped for up to LONGEST_STOP_S at random moments, one or more at a time."""
     shuffle: bool = False
     """Workers are moved to other cores."""
+    kill_rate: float = 0.0
+    """Workers killed a second (executions/reaper.py)."""
     seed: int = 1
 
 

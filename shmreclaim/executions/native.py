@@ -218,10 +218,7 @@ def _run(
 ) -> RunRecord:
     machine = machine_for(workload, settings)
     with Arena.create(machine.words()) as arena, truncation.said_at_once(arena):
-        slots = boot(arena, machine)
-        init_design(arena, parse_variant(design), slots[0])
-        if settings.kills is not None:
-            make_journals(arena, slots, JOURNAL_ROOM)
+        slots = boot_for(arena, machine, design, settings)
         for slot, stream in zip(slots, workload.streams, strict=False):
             give_log(arena, slot, sum(1 << op for op in settings.log_ops), _logged(stream, settings))
         jobs = jobs_of(arena, workload, design, settings, slots)
@@ -234,6 +231,15 @@ def _run(
             crew.stop()
         checked, violations = oracles.check_at_rest(arena, slots)
         return collect.gather(arena, slots[: workload.cpus], slots, checked, violations)
+
+
+def boot_for(arena: Arena, machine: Machine, design: str, settings: RunSettings) -> list[int]:
+    """Bring a kernel up in a new arena, with a design, and what the settings need; the CPU slots."""
+    slots = boot(arena, machine)
+    init_design(arena, parse_variant(design), slots[0])
+    if settings.kills is not None:
+        make_journals(arena, slots, JOURNAL_ROOM)
+    return slots
 
 
 def crew_of(settings: RunSettings, design: str) -> Callable[..., Crew]:

@@ -89,6 +89,15 @@ class NursedCrew(Crew):
         """Let each process that plays CPU k from now on kill itself after so many points."""
         self._arena.memory[self._arena.memory[self._slots[k] + CPU.journal] + JOURNAL.life] = points
 
+    def told(self, field: str) -> int:
+        """The sum of a field of all journals."""
+        memory = self._arena.memory
+        return sum(memory[memory[slot + CPU.journal] + getattr(JOURNAL, field)] for slot in self._slots)
+
+    def pids(self) -> list[int]:
+        """Of those that play and are not being succeeded."""
+        return [self._arena.memory[self._slots[k] + CPU.pid] for k in sorted(self._left) if self._may_die(k)]
+
     def _may_die(self, k: int) -> bool:
         playing = self._arena.memory[self._slots[k] + CPU.state] == CpuState.RUNNING
         return playing and k in self._left and k not in self._dead

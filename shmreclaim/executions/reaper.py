@@ -13,6 +13,7 @@ import time
 from collections import Counter
 
 from shmreclaim.executions.nursed import NursedCrew, Recovery
+from shmreclaim.result import ChaosDone, Histogram
 
 MOST_POINTS = 3000
 """A fuse is as often between 1 and 10 points long as between 100 and 1000."""
@@ -49,6 +50,23 @@ class Reaper:
         else:
             crew.light_fuse(victim, round(MOST_POINTS ** self._random.random()))
 
-    def kinds(self) -> dict[str, int]:
-        """How many of the killed were in each operation."""
-        return dict(sorted(Counter(each.kind for each in self.recoveries).items()))
+    def done(self, crew: NursedCrew, stops: int = 0) -> ChaosDone:
+        """What came of it."""
+        deaths = [each.death for each in self.recoveries]
+        left = {
+            "locks held": sum(each.locks > 0 for each in deaths),
+            "read section open": sum(each.reading for each in deaths),
+            "asleep for a lock": sum(each.asleep for each in deaths),
+            "access in doubt": crew.told("in_doubt"),
+            "of those, made": crew.told("were_made"),
+        }
+        times = Histogram.of([each.ns for each in self.recoveries])
+        kinds = dict(sorted(Counter(each.kind for each in self.recoveries).items()))
+        return ChaosDone(
+            kills=crew.deaths,
+            stops=stops,
+            recoveries=kinds,
+            left=left,
+            longest_recovery_ns=times.max,
+            recovery_ns=times,
+        )

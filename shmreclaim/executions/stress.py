@@ -16,16 +16,16 @@ import numpy as np
 
 from shmreclaim import kernel
 from shmreclaim.errors import InternalError
-from shmreclaim.executions import collect, evidence, native, oracles, stall
+from shmreclaim.executions import collect, evidence, native, oracles, stall, truncation
 from shmreclaim.executions.chaos import Chaos, ChaosPlan
 from shmreclaim.executions.crew import Crew
+from shmreclaim.executions.nursed import NursedCrew
+from shmreclaim.executions.reaper import Reaper
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.mm import quiet
-from shmreclaim.mm.boot import boot, init_design
 from shmreclaim.result import ChaosDone, Evidence, RunRecord
 from shmreclaim.signals import held_signals
-from shmreclaim.switches import parse_variant
 from shmreclaim.workload.ops import Workload
 
 TICK_S = 0.01
@@ -110,7 +110,8 @@ class _Course:
 
     def __init__(self, crew: Crew, arena: Arena, slots: list[int], players: int, plan: Plan) -> None:
         self._crew, self._arena, self._slots, self._players, self._plan = crew, arena, slots, players, plan
-        self.chaos = Chaos(plan.chaos, crew.pids)
+        self._reaper = _reaper(plan)
+        self._chaos = Chaos(plan.chaos, crew.pids)
         self.pace = _Pace(self._done)
         self.checked = self.quiet_points = 0
         self._random = np.random.Generator(np.random.PCG64([plan.chaos.seed, 1]))
@@ -120,6 +121,8 @@ class _Course:
     def play(self, tell: Callable[[Snapshot], None]) -> list[str]:
         """Give what broke; nothing if all held to the end. Raises stall.Hung."""
         self._crew.await_ready(self._plan.timeout)
+        if self._reaper and isinstance(self._crew, NursedCrew):
+            self._reaper.begin(self._crew)
         kernel.start_all(self._arena.address)
         self._began = time.monotonic()
         self.pace.go_on()
@@ -127,7 +130,7 @@ class _Course:
         self._plan_stutter()
         found = self._watch(tell)
         self.pace.note()
-        self.chaos.settle()
+        self._chaos.settle()
         if not found:
             self._crew.stop()
             checked, found = oracles.check_at_quiet_point(self._arena, self._slots)
@@ -140,7 +143,7 @@ class _Course:
         while any(k < self._players for k in self._crew.wait(TICK_S)) and (now := time.monotonic()) < end:
             if any(self._arena.memory[slot + CPU.nr_violations] for slot in self._slots):
                 return oracles.found_on_line(self._arena, self._slots)
-            self.chaos.step()
+            self._do_harm()
             if now >= self._stutter_due:
                 self._stutter()
             if now >= self._quiet_due and (found := self._quiet_point()):
@@ -150,11 +153,22 @@ class _Course:
                 tell(self._snapshot(now))
         return []
 
+    def _do_harm(self) -> None:
+        self._chaos.step()
+        if self._reaper and isinstance(self._crew, NursedCrew):
+            self._reaper.act(self._crew)
+
+    def harm_done(self) -> ChaosDone:
+        """What was done to the workers, and what they recovered from."""
+        if self._reaper and isinstance(self._crew, NursedCrew):
+            return self._reaper.done(self._crew, self._chaos.stops)
+        return self._chaos.done()
+
     def _done(self) -> int:
         return sum(self._arena.memory[slot + CPU.ops_done] for slot in self._slots[: self._players])
 
     def _snapshot(self, now: float) -> Snapshot:
-        return Snapshot(now - self._began, self._done(), self.pace.rate(), self.quiet_points, self.chaos.done())
+        return Snapshot(now - self._began, self._done(), self.pace.rate(), self.quiet_points, self.harm_done())
 
     def _quiet_point(self) -> list[str]:
         """Let all come to rest, check everything, and let them go on if it holds."""
@@ -180,7 +194,7 @@ class _Course:
             self._stutter_due = time.monotonic() + float(self._random.exponential(1 / STUTTERS_PER_S))
 
     def _rest(self) -> None:
-        self.chaos.settle()
+        self._chaos.settle()
         quiet.pause_all(self._arena.address)
         asked = time.monotonic()
         while quiet.cpus_at_rest(self._arena.address, len(self._slots)) < len(self._slots):
@@ -201,14 +215,13 @@ def run(workload: Workload, design: str, plan: Plan, tell: Callable[[Snapshot], 
     """
     with held_signals() as take_signals:
         native.bind(design)
-        machine = native.machine_for(workload)
-        with Arena.create(machine.words()) as arena:
-            slots = boot(arena, machine)
-            init_design(arena, parse_variant(design), slots[0])
-            limit = 0 if plan.ops is None else -(-plan.ops // workload.cpus)
-            settings = native.RunSettings(rounds=native.Rounds(limit, plan.mutant))
+        limit = 0 if plan.ops is None else -(-plan.ops // workload.cpus)
+        settings = native.RunSettings(rounds=native.Rounds(limit, plan.mutant), kills=_reaper(plan))
+        machine = native.machine_for(workload, settings)
+        with Arena.create(machine.words()) as arena, truncation.said_at_once(arena):
+            slots = native.boot_for(arena, machine, design, settings)
             jobs = native.jobs_of(arena, workload, design, settings, slots)
-            with Crew(arena, slots, jobs, take_signals) as crew:
+            with native.crew_of(settings, design)(arena, slots, jobs, take_signals) as crew:
                 course = _Course(crew, arena, slots, workload.cpus, plan)
                 failed, found = _outcome(course, tell)
                 names = [job.name for job in jobs]
@@ -216,6 +229,10 @@ def run(workload: Workload, design: str, plan: Plan, tell: Callable[[Snapshot], 
             if proof and plan.keep:
                 arena.keep()
             return _folded(course, arena, slots, workload.cpus, proof)
+
+
+def _reaper(plan: Plan) -> Reaper | None:
+    return Reaper(plan.chaos.seed, plan.chaos.kill_rate) if plan.chaos.kill_rate else None
 
 
 def _outcome(course: _Course, tell: Callable[[Snapshot], None]) -> tuple[str, list[str]]:
@@ -237,7 +254,7 @@ def _folded(course: _Course, arena: Arena, slots: list[int], players: int, proof
     broken = list(proof.violations) if proof else []
     return StressRun(
         record=collect.gather(arena, slots[:players], slots, checked, broken),
-        chaos=course.chaos.done(),
+        chaos=course.harm_done(),
         throughput=tuple(course.pace.throughput),
         quiet_points=course.quiet_points,
         evidence=proof,

@@ -24,7 +24,7 @@ from shmreclaim.plugins import Design, choose, design_files
 from shmreclaim.ranges import expect_number, expect_whole
 from shmreclaim.report import evidence as evidence_report
 from shmreclaim.report.heading import command
-from shmreclaim.result import ChaosDone, MutantResult, StressedDesign, StressResult
+from shmreclaim.result import ChaosDone, Histogram, MutantResult, StressedDesign, StressResult
 from shmreclaim.workload.ops import Workload
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ SCENARIO = "torture"
 SECONDS = 10.0
 BOOT_S = 10.0
 CHAOS = ("none", "stop", "kill", "both")
+KILLS_PER_S = 20.0
 MUTANT_QUIET_S = 0.1
 
 
@@ -101,12 +102,21 @@ class StressOptions:
             raise UsageError(f"--chaos {self.chaos!r} is unknown", remedy=f"There are: {', '.join(CHAOS)}.")
         if self.kill_rate is not None and self.chaos not in ("kill", "both"):
             raise UsageError(f"--kill-rate {self.kill_rate:g} with --chaos {self.chaos}: nobody is killed")
-        if self.chaos in ("kill", "both"):
+        if self.mutant is not None and self.kills:
             raise UsageError(
-                f"--chaos {self.chaos}: this version cannot kill workers yet",
-                cause="What a dead worker leaves half done is not repaired yet.",
-                remedy="Use --chaos stop.",
+                f"--mutant {self.mutant} and --chaos {self.chaos} were both given",
+                cause="Mutants break what runs without kills: another build of the same code.",
             )
+
+    @property
+    def kills(self) -> float:
+        """Workers to be killed a second."""
+        return (self.kill_rate or KILLS_PER_S) if self.chaos in ("kill", "both") else 0.0
+
+    @property
+    def stops(self) -> bool:
+        """Whether workers are to be stopped."""
+        return self.chaos in ("stop", "both")
 
 
 def stress(options: StressOptions, progress: Progress) -> StressResult:
@@ -149,9 +159,13 @@ class _Session:
 
     def stress_all(self, chosen: tuple[Design, ...]) -> dict[str, StressedDesign]:
         """Stress each design; the first that fails is the last."""
+        from shmreclaim.executions import native
+
         found: dict[str, StressedDesign] = {}
         if chosen:
             compare.make_ready(chosen, self._progress)
+            if self._options.kills:
+                native.prepare(self._progress.compiling, journaled=True)
         for number, design in enumerate(chosen, start=1):
             self._progress.started(design.name, number, len(chosen))
             found[design.name] = self._stress_one(design, number)
@@ -197,7 +211,9 @@ class _Session:
         from shmreclaim.executions import stress as execution
 
         options = self._options
-        done_to_workers = chaos.ChaosPlan(stop=options.chaos == "stop", shuffle=options.shuffle, seed=seed)
+        done_to_workers = chaos.ChaosPlan(
+            stop=options.stops, shuffle=options.shuffle, kill_rate=options.kills, seed=seed
+        )
         return execution.Plan(chaos=done_to_workers, stutter=options.stutter, timeout=options.timeout)
 
     def _folded(self, design: Design, boots: list[Plan], runs: list[StressRun]) -> StressedDesign:
@@ -264,7 +280,9 @@ def _sum(parts: Any) -> ChaosDone:
         kills=sum(part.kills for part in each),
         stops=sum(part.stops for part in each),
         recoveries={kind: sum(part.recoveries.get(kind, 0) for part in each) for kind in kinds},
+        left={what: sum(part.left[what] for part in each) for what in each[0].left},
         longest_recovery_ns=max(part.longest_recovery_ns for part in each),
+        recovery_ns=Histogram.merge(part.recovery_ns for part in each),
     )
 
 

@@ -17,7 +17,7 @@ from shmreclaim.result import MutantResult, StressResult
 
 SHOWN_VIOLATIONS = 8
 PACE = ("ops/s", "least", "most", "quiet points", "boots", "seeds")
-CHAOS = ("stops", "kills", "recoveries", "longest")
+CHAOS = ("stops", "kills", "recovered", "p50", "p99", "longest")
 
 
 def render(result: StressResult, style: Style) -> str:
@@ -68,12 +68,15 @@ def _chaos(console: Console, result: StressResult) -> None:
     table = figures("chaos", CHAOS, _width(result))
     for name, design in result.stressed.items():
         done = design.chaos
-        kinds = ", ".join(f"{kind} {n:,}" for kind, n in done.recoveries.items()) or units.NONE
-        longest = units.duration(done.longest_recovery_ns) if done.recoveries else units.NONE
-        row = (units.count(done.stops), units.count(done.kills), kinds, longest)
+        times = [units.duration(done.recovery_ns.percentile(p)) for p in (50, 99, 100)]
+        row = (units.count(done.stops), units.count(done.kills), units.count(sum(done.recoveries.values())), *times)
         table.add_row(Text("  " + name), *map(Text, row))
     console.print()
     console.print(table)
+    for name, design in result.stressed.items():
+        for what, counted in (("killed in", design.chaos.recoveries), ("left behind", design.chaos.left)):
+            if counted:
+                line(console, f"  {name}, {what}: {', '.join(f'{kind} {n:,}' for kind, n in counted.items())}")
 
 
 def _mutants(console: Console, result: StressResult) -> None:
