@@ -38,7 +38,10 @@ class Death(NamedTuple):
     """A worker was killed, and succeeded; what it had in hand."""
 
     worker: int
-    signum: int
+    died: int
+    """When, ns on the clock."""
+    went_on_before: int
+    """When a successor was last where a dead one had been; earlier than the last death: it did not come so far."""
     op: int
     """Its operation, -1 between two."""
     locks: int
@@ -170,7 +173,7 @@ class _Nursery:
         os.close(child.fd)
         child.pid, code = 0, os.waitstatus_to_exitcode(status)
         if code == -signal.SIGKILL and not cpu.has_ended(self._arena, child.orders.slot) and self._can_go_on(child):
-            death = self._death(k, -code)
+            death = self._death(k)
             self._succeed(k)
             self._pipe.send(death)
         else:
@@ -183,11 +186,13 @@ class _Nursery:
         journal = memory[child.orders.slot + CPU.journal]
         return cpu.has_started(self._arena, child.orders.slot) and memory[journal + JOURNAL.overflowed] == 0
 
-    def _death(self, k: int, signum: int) -> Death:
+    def _death(self, k: int) -> Death:
         memory, slot = self._arena.memory, self._children[k].orders.slot
+        journal = memory[slot + CPU.journal]
         return Death(
             worker=k,
-            signum=signum,
+            died=memory[journal + JOURNAL.died],
+            went_on_before=memory[journal + JOURNAL.went_on],
             op=memory[slot + CPU.op],
             locks=memory[slot + CPU.held_depth],
             reading=bool(memory[slot + CPU.rcu] or memory[slot + CPU.srcu]),

@@ -84,8 +84,8 @@ def stress(
         Option(
             metavar="none|stop|kill|both",
             help="Stop workers at random moments, for up to 0.1 s each (SIGSTOP, SIGCONT); kill them, at random "
-            "moments and at random accesses to memory (SIGKILL); or both (default: none). Who needs a lock that a stopped "
-            "worker holds must wait; another process goes on where a killed one was. Nothing may break.",
+            "moments and at random accesses to memory (SIGKILL); or both (default: none). Who needs a lock that a "
+            "stopped worker holds must wait; another process goes on where a killed one was. Nothing may break.",
             show_default=False,
         ),
     ] = "none",

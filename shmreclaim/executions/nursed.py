@@ -46,7 +46,8 @@ class NursedCrew(Crew):
         self._pipe: Any = None
         self.nursery: Any = None
         self._left = set(range(len(self._jobs)))
-        self._dead: dict[int, nursery.Death] = {}
+        self._dead: dict[int, list[nursery.Death]] = {}
+        """Of whom nobody has been seen to go on for yet; more than one where a successor was killed on its way."""
         self.deaths = 0
         self.size = len(self._jobs)
         self.recoveries: list[Recovery] = []
@@ -126,7 +127,8 @@ class NursedCrew(Crew):
         if isinstance(news, ShmreclaimError):
             raise news
         if isinstance(news, nursery.Death):
-            self._dead[news.worker] = news
+            self._went_on(news.worker, news.went_on_before)
+            self._dead.setdefault(news.worker, []).append(news)
             self.deaths += 1
         elif news.code == 0:
             self._left.discard(news.worker)
@@ -155,9 +157,12 @@ class NursedCrew(Crew):
 
     def _look_who_went_on(self) -> None:
         memory = self._arena.memory
-        for k, death in list(self._dead.items()):
-            journal = memory[self._slots[k] + CPU.journal]
-            died, went_on = memory[journal + JOURNAL.died], memory[journal + JOURNAL.went_on]
-            if went_on > died:
-                del self._dead[k]
-                self.recoveries.append(Recovery(death, went_on - died))
+        for k in list(self._dead):
+            self._went_on(k, memory[memory[self._slots[k] + CPU.journal] + JOURNAL.went_on])
+
+    def _went_on(self, k: int, when: int) -> None:
+        """Somebody was where the dead of a slot had been, if that was after the last of them died."""
+        deaths = self._dead.get(k, [])
+        if deaths and when > deaths[-1].died:
+            self.recoveries += [Recovery(death, when - death.died) for death in deaths]
+            del self._dead[k]
