@@ -123,6 +123,7 @@ def stress(options: StressOptions, progress: Progress) -> StressResult:
     """Stress what was asked for. What breaks is in the result; a machine that refuses something raises SetupError."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
     chosen = () if options.mutant else choose(options.designs)
+    _refuse_kills_of_files(options, chosen)
     cpus = compare.cpus_of(options.cpus)
     session = _Session(options, cpus, progress)
     workload = session.workload(options.scenario, options.seed)
@@ -140,6 +141,16 @@ def stress(options: StressOptions, progress: Progress) -> StressResult:
         mutants=mutants,
         again=_command(parameters),
     )
+
+
+def _refuse_kills_of_files(options: StressOptions, chosen: tuple[Design, ...]) -> None:
+    own = [design.given for design in chosen if design.path]
+    if own and options.kills:
+        raise UsageError(
+            f"--design {own[0]} and --chaos {options.chaos} were both given",
+            cause="Workers that are killed play built-in designs and variants of them only.",
+            remedy="Use --chaos stop.",
+        )
 
 
 class _Session:

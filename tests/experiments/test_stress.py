@@ -68,6 +68,14 @@ def test_names_that_do_not_exist_are_refused(options: dict[str, Any]) -> None:
         stress(StressOptions(**options), Silent())  # type: ignore[arg-type]
 
 
+def test_a_file_of_the_users_own_is_not_killed(tmp_path: Path) -> None:
+    """It is said before anything of it is tried out or compiled."""
+    file = tmp_path / "mine.py"
+    file.write_text("nothing of a design", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"mine\.py and --chaos kill were both given"):
+        stress(StressOptions(designs=(str(file),), chaos="kill"), Silent())  # type: ignore[arg-type]
+
+
 def stressed(progress: Silent | None = None, **options: Any) -> StressResult:
     """Run it with two CPUs."""
     return stress(StressOptions(**{"cpus": 2} | options), progress or Silent())  # type: ignore[arg-type]
