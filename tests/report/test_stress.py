@@ -4,7 +4,7 @@ from shmreclaim.experiments.combine import combine
 from shmreclaim.report import evidence
 from shmreclaim.report.stress import render
 from shmreclaim.report.style import Style
-from shmreclaim.result import ChaosDone, Evidence, MutantResult, StressedDesign, StressResult
+from shmreclaim.result import ChaosDone, Evidence, Histogram, MutantResult, StressedDesign, StressResult
 from tests.report.samples import LOST_BIT, make_result, make_run
 
 AGAIN = "shmreclaim stress --scenario torture --cpus 4 --seed 3"
@@ -71,12 +71,28 @@ def test_every_figure_of_a_comparison_is_there() -> None:
 
 
 def test_chaos_has_a_section_where_there_was_any() -> None:
-    """Recoveries by kind, the longest; a dash where nothing was recovered."""
+    """How many recovered, how soon; in what they were killed and what they left; a dash where nobody was."""
     assert not any(line.startswith("chaos ") for line in lines(result_of()))
-    done = ChaosDone(kills=7, stops=1200, recoveries={"lock": 5, "object": 2}, longest_recovery_ns=3_200_000)
+    done = ChaosDone(
+        kills=7,
+        stops=1200,
+        recoveries={"register": 5, "lru_add": 2},
+        left={"locks held": 3},
+        longest_recovery_ns=3_200_000,
+        recovery_ns=Histogram.of([1000, 1000, 1000, 3_200_000]),
+    )
     shown = lines(result_of(designs={"v5_13": stressed(chaos=ChaosDone(stops=8)), "v6_7": stressed(chaos=done)}))
-    assert [cell.strip() for cell in row(shown, "chaos", "v6_7")] == ["1,200", "7", "lock 5, object 2", "3.20 ms"]
-    assert [cell.strip() for cell in row(shown, "chaos", "v5_13")] == ["8", "0", "-", "-"]
+    assert [cell.strip() for cell in row(shown, "chaos", "v6_7")] == [
+        "1,200",
+        "7",
+        "7",
+        "1.00 µs",
+        "3.20 ms",
+        "3.20 ms",
+    ]
+    assert [cell.strip() for cell in row(shown, "chaos", "v5_13")] == ["8", "0", "0", "-", "-", "-"]
+    assert "  v6_7, killed in: register 5, lru_add 2" in shown
+    assert "  v6_7, left behind: locks held 3" in shown
 
 
 def test_what_broke_is_told_with_where_more_is_and_how_to_do_it_again() -> None:
