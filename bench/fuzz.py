@@ -195,33 +195,41 @@ def looking(copy: Copy, places: list[int]) -> Target:
 def cleaning(copy: Copy, places: list[int]) -> Target:
     """List and remove a changed segment of a dead process, and nothing else."""
     pid, started = dead_process()
-    names = (f"shmreclaim.{pid}.{started}.{{}}", "shmreclaim.{}", f"shmreclaim.lock.fuzz-{os.getpid()}-{{}}")
-    content = copy.content[: 8 * HEADER.SIZE]
 
     def case(chance: random.Random) -> str:
-        kind = chance.choice((0, 0, 0, 1, 2))
-        junk = "".join(chance.choice("0123456789.-x\x1b\n\udcff") for _ in range(8))
-        path = SHM / names[kind].format(chance.randrange(1000) if kind != 1 else f"{junk}{os.getpid()}")
-        words = memoryview(bytearray(content)).cast("q")
+        name = chance.choice([f"shmreclaim.{pid}.{started}.{chance.randrange(1000)}"] * 3 + strange_names(chance))
+        path = SHM / name
+        words = memoryview(bytearray(copy.content[: 8 * HEADER.SIZE])).cast("q")
         for _ in range(chance.randrange(5)):
             words[chance.randrange(HEADER.SIZE)] = copy._wild(chance, chance.choice(places))
-        path.write_bytes(words.tobytes()[: chance.choice((None, None, None, chance.randrange(len(content))))])
+        path.write_bytes(words.tobytes()[: chance.choice((None, None, None, chance.randrange(8 * len(words))))])
         folder = os.open(SHM, os.O_RDONLY)
         try:
-            found = segments._look(folder, path.name)
-            assert found is not None
-            assert render_list(segments.Segments(version="", segments=[found[0]]), Style())
-            done = segments._clean(folder, *found, dry_run=False, named=False)
-            given = segments.MADE_BY.fullmatch(path.name) is not None  # chance makes such a name, too
-            assert done.removed == given, (path.name, done)
-            assert path.exists() != given
-            assert copy.path.exists()
+            return list_and_clean(folder, path)
         finally:
             os.close(folder)
             path.unlink(missing_ok=True)
-        return "removed" if done.removed else "left"
+            assert copy.path.exists()
 
     return case
+
+
+def strange_names(chance: random.Random) -> list[str]:
+    """A name that shmreclaim gives to nothing (unless by chance), and one of a named lock."""
+    junk = "".join(chance.choice("0123456789.-x\x1b\n\udcff") for _ in range(8))
+    return [f"shmreclaim.{junk}{os.getpid()}", f"shmreclaim.lock.fuzz-{os.getpid()}-{chance.randrange(1000)}"]
+
+
+def list_and_clean(folder: int, path: Path) -> str:
+    """Of one file: it must go if, and only if, its name says that a dead process made it."""
+    found = segments._look(folder, path.name)
+    assert found is not None
+    assert render_list(segments.Segments(version="", segments=[found[0]]), Style())
+    done = segments._clean(folder, *found, dry_run=False, named=False)
+    given = segments.MADE_BY.fullmatch(path.name) is not None
+    assert done.removed == given, (path.name, done)
+    assert path.exists() != given
+    return "removed" if done.removed else "left"
 
 
 def naming(chance: random.Random) -> str:

@@ -320,7 +320,8 @@ class ChaosDone(Record, frozen=True, kw_only=True):
     """By what a killed worker left: locks held, read sections open, an access to memory in doubt; or it was asleep."""
     longest_recovery_ns: int = 0
     """From a kill until another process was where the killed one had been."""
-    recovery_ns: Histogram = msgspec.field(default_factory=lambda: Histogram.of(()))
+    recovery_ns: Latency | None = None
+    """The same of all kills; None if nobody was killed."""
 
 
 class Evidence(Record, frozen=True, kw_only=True):

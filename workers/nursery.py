@@ -71,6 +71,7 @@ class _Child:
     program: Any
     orders: Any
     pid: int = 0
+    died: int = 0
     fd: int = field(default=-1, compare=False)
 
 
@@ -187,11 +188,14 @@ class _Nursery:
         return cpu.has_started(self._arena, child.orders.slot) and memory[journal + JOURNAL.overflowed] == 0
 
     def _death(self, k: int) -> Death:
-        memory, slot = self._arena.memory, self._children[k].orders.slot
+        memory, child, slot = self._arena.memory, self._children[k], self._children[k].orders.slot
         journal = memory[slot + CPU.journal]
+        if memory[journal + JOURNAL.died] == child.died:  # it was killed by somebody else
+            memory[journal + JOURNAL.died] = clock_ns()
+        child.died = memory[journal + JOURNAL.died]
         return Death(
             worker=k,
-            died=memory[journal + JOURNAL.died],
+            died=child.died,
             went_on_before=memory[journal + JOURNAL.went_on],
             op=memory[slot + CPU.op],
             locks=memory[slot + CPU.held_depth],

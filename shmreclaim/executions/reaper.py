@@ -60,7 +60,7 @@ class Reaper:
             "access in doubt": crew.told("in_doubt"),
             "of those, made": crew.told("were_made"),
         }
-        times = Histogram.of([each.ns for each in self.recoveries])
+        times = self.times()
         kinds = dict(sorted(Counter(each.kind for each in self.recoveries).items()))
         return ChaosDone(
             kills=crew.deaths,
@@ -68,5 +68,9 @@ class Reaper:
             recoveries=kinds,
             left=left,
             longest_recovery_ns=times.max,
-            recovery_ns=times,
+            recovery_ns=times.latency() if times.count else None,
         )
+
+    def times(self) -> Histogram:
+        """How long each recovery took."""
+        return Histogram.of([each.ns for each in self.recoveries])

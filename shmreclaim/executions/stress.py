@@ -24,7 +24,7 @@ from shmreclaim.executions.reaper import Reaper
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.mm import quiet
-from shmreclaim.result import ChaosDone, Evidence, RunRecord
+from shmreclaim.result import ChaosDone, Evidence, Histogram, RunRecord
 from shmreclaim.signals import held_signals
 from shmreclaim.workload.ops import Workload
 
@@ -81,6 +81,8 @@ class StressRun:
     """Operations a second, from one quiet point to the next, time at rest left out."""
     quiet_points: int
     evidence: Evidence | None
+    recovery_ns: Histogram
+    """From each kill until another process was where the killed one had been."""
 
 
 class _Pace:
@@ -163,6 +165,10 @@ class _Course:
         if self._reaper and isinstance(self._crew, NursedCrew):
             return self._reaper.done(self._crew, self._chaos.stops)
         return self._chaos.done()
+
+    def recovery_times(self) -> Histogram:
+        """How long each recovery took."""
+        return self._reaper.times() if self._reaper else Histogram.of(())
 
     def _done(self) -> int:
         return sum(self._arena.memory[slot + CPU.ops_done] for slot in self._slots[: self._players])
@@ -258,4 +264,5 @@ def _folded(course: _Course, arena: Arena, slots: list[int], players: int, proof
         throughput=tuple(course.pace.throughput),
         quiet_points=course.quiet_points,
         evidence=proof,
+        recovery_ns=course.recovery_times(),
     )

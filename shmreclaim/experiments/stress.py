@@ -235,7 +235,7 @@ class _Session:
         text = evidence_report.render(proof, design.given, line) if proof else ""
         return StressedDesign(
             **_fields(combine([run.record for run in runs])),
-            chaos=_sum(run.chaos for run in runs),
+            chaos=_sum(runs),
             throughput_per_s=[list(run.throughput) for run in runs],
             quiet_points=sum(run.quiet_points for run in runs),
             seeds=seeds,
@@ -284,16 +284,16 @@ def _fields(design: Any) -> dict[str, Any]:
     return {name: getattr(design, name) for name in type(design).__struct_fields__}
 
 
-def _sum(parts: Any) -> ChaosDone:
-    each = list(parts)
+def _sum(runs: list[StressRun]) -> ChaosDone:
+    each, times = [run.chaos for run in runs], Histogram.merge(run.recovery_ns for run in runs)
     kinds = dict.fromkeys(kind for part in each for kind in part.recoveries)
     return ChaosDone(
         kills=sum(part.kills for part in each),
         stops=sum(part.stops for part in each),
         recoveries={kind: sum(part.recoveries.get(kind, 0) for part in each) for kind in kinds},
         left={what: sum(part.left[what] for part in each) for what in each[0].left},
-        longest_recovery_ns=max(part.longest_recovery_ns for part in each),
-        recovery_ns=Histogram.merge(part.recovery_ns for part in each),
+        longest_recovery_ns=times.max,
+        recovery_ns=times.latency() if times.count else None,
     )
 
 

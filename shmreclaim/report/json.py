@@ -7,7 +7,6 @@ import numpy as np
 
 from shmreclaim import files
 from shmreclaim.errors import SetupError
-from shmreclaim.result import Histogram
 
 
 def encode(result: msgspec.Struct) -> str:
@@ -17,11 +16,9 @@ def encode(result: msgspec.Struct) -> str:
 
 
 def _plain(value: object) -> object:
-    """Give the plain number in a numpy one, which workloads may carry among their parameters; percentiles of times."""
+    """Give the plain number in a numpy one: workloads may carry those among their parameters."""
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, Histogram):
-        return msgspec.to_builtins(value.latency())
     raise NotImplementedError(f"{type(value).__name__} has no form in JSON")
 
 

@@ -68,7 +68,8 @@ def _chaos(console: Console, result: StressResult) -> None:
     table = figures("chaos", CHAOS, _width(result))
     for name, design in result.stressed.items():
         done = design.chaos
-        times = [units.duration(done.recovery_ns.percentile(p)) for p in (50, 99, 100)]
+        found = done.recovery_ns
+        times = [units.duration(ns) for ns in ((found.p50, found.p99, found.max) if found else (None,) * 3)]
         row = (units.count(done.stops), units.count(done.kills), units.count(sum(done.recoveries.values())), *times)
         table.add_row(Text("  " + name), *map(Text, row))
     console.print()

@@ -77,7 +77,7 @@ def test_live_says_how_it_goes_where_nobody_watches(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--chaos", "both", "--mutant", "all"], "--mutant all and --chaos both were both given"),
+        (["--chaos", "kill", "--mutant", "all"], "--mutant all and --chaos kill were both given"),
         (["--seconds", "soon"], "'soon' is not a number"),
         (["--design", "all,v6_7"], "there is no design 'all'"),
         (["--mutant", "none-such"], "there is no mutant 'none-such'"),

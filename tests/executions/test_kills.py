@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 
 from shmreclaim.designs import NAMES
 from shmreclaim.errors import Inconclusive
-from shmreclaim.executions import native
+from shmreclaim.executions import native, stress
+from shmreclaim.executions.chaos import ChaosPlan
 from shmreclaim.executions.nursed import NursedCrew
 from shmreclaim.executions.reaper import Reaper
 from shmreclaim.machine.arena import Arena
@@ -17,10 +19,11 @@ from shmreclaim.machine.layout import HEADER
 from shmreclaim.mm.slab import CHUNK_WORDS, HEAP
 from shmreclaim.mm.state import MM
 from shmreclaim.result import RunRecord
-from shmreclaim.workload import Op, Workload
+from shmreclaim.workload import Op, Workload, load_scenario, repeatable
 from tests.executions.workloads import Row, by_hand, idle, load, play
 
 KILLS = 200
+TORTURE = repeatable(load_scenario("torture", cpus=4, nodes=2, seed=1))
 USED_CHUNKS = 64
 """Of the heap: more than ALL_OPS use."""
 
@@ -40,17 +43,28 @@ def stubborn(record: RunRecord, workload: Workload) -> None:
 
 @pytest.mark.stress
 @pytest.mark.parametrize("design", NAMES)
-def test_a_run_of_any_design_survives_its_workers(design: str) -> None:
-    """200 of them, at random moments and random points; every operation is played once and nothing is lost."""
-    workload = load("churn", 4)
+def test_a_run_of_any_design_survives_200_kills(design: str) -> None:
+    """At random moments and random points, workers stopped besides; all invariants hold at each quiet point."""
+    chaos = ChaosPlan(stop=True, kill_rate=150, seed=5)
     kills = 0
-    for seed in range(20):
-        reaper = Reaper(seed, rate=300)
-        stubborn(play(workload, design, native.RunSettings(kills=reaper)), workload)
-        kills += len(reaper.recoveries)
-        if kills >= KILLS:
-            return
-    pytest.fail(f"only {kills} kills in {seed} runs")
+    while kills < KILLS:
+        plan = stress.Plan(seconds=3.0, quiet_s=0.5, keep=False, timeout=60.0, chaos=replace(chaos, seed=5 + kills))
+        found = stress.run(TORTURE, design, plan, lambda _: None)
+        assert found.evidence is None, found.evidence
+        assert sum(found.chaos.recoveries.values()) == found.chaos.kills > 0
+        assert found.quiet_points > 0
+        assert found.chaos.longest_recovery_ns == found.chaos.recovery_ns.max > 0
+        kills += found.chaos.kills
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("design", ["v4_19", "v6_7"])
+def test_every_operation_is_played_once_however_many_are_killed_in_it(design: str) -> None:
+    """By several CPUs, to the end of what was planned."""
+    workload = load("churn", 4)
+    reaper = Reaper(7, rate=300)
+    stubborn(play(workload, design, native.RunSettings(kills=reaper)), workload)
+    assert len(reaper.recoveries) > 10
 
 
 # --- one CPU: the very same memory as without deaths --------------------------------------------------
