@@ -86,7 +86,7 @@ def test_chaos_has_a_section_where_there_was_any() -> None:
         "1,200",
         "7",
         "7",
-        "1.00 µs",
+        "999 ns",
         "3.20 ms",
         "3.20 ms",
     ]
