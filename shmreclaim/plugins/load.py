@@ -18,7 +18,8 @@ import msgspec
 from shmreclaim.errors import SetupError
 from shmreclaim.files import written_whole
 from shmreclaim.machine import layout
-from shmreclaim.machine.compile import cache_folder, forget_old, stamp_source
+from shmreclaim.machine.compile import folder_of, forget_old, stamp_source
+from shmreclaim.machine.sources import build
 from shmreclaim.plugins.choice import Design
 
 TEXT = "design.json"
@@ -80,4 +81,5 @@ def _stamp(name: str) -> str:
 
 
 def _folder(name: str) -> Path:
-    return cache_folder() / _stamp(name)
+    """Of its text, which is the same however it is compiled."""
+    return folder_of(build(journaled=False)) / _stamp(name)

@@ -59,6 +59,18 @@ def test_a_design_holds_while_workers_are_stopped_moved_and_rested(design: str) 
     assert all(worker.ops > 0 for worker in found.record.workers)
 
 
+@pytest.mark.parametrize("design", ["v4_19", "v6_7"])
+def test_a_design_holds_while_workers_are_killed_and_stopped(journaled_once: None, design: str) -> None:
+    """Others go on for them; quiet points come all the same, and everything holds there."""
+    chaos = ChaosPlan(stop=True, shuffle=True, kill_rate=40.0, seed=3)
+    found = run(design, seconds=2.0, chaos=chaos, stutter=True, timeout=30.0)
+    assert found.evidence is None, found.evidence
+    assert found.quiet_points > 0
+    assert found.chaos.kills >= sum(found.chaos.recoveries.values()) > 0
+    assert found.chaos.longest_recovery_ns > 0
+    assert all(worker.ops > 0 for worker in found.record.workers)
+
+
 def test_a_number_of_operations_is_played_to_the_last_one() -> None:
     """Each CPU its share, more than a round of it; the streams are the same every time."""
     played = sum(len(stream) for stream in torture().streams)

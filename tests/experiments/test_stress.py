@@ -47,6 +47,7 @@ class Silent:
         ({"chaos": "storm"}, "--chaos 'storm' is unknown\nThere are: none, stop, kill, both."),
         ({"kill_rate": 2.0}, "--kill-rate 2 with --chaos none: nobody is killed"),
         ({"kill_rate": 2.0, "chaos": "stop"}, "--kill-rate 2 with --chaos stop: nobody is killed"),
+        ({"mutant": "no-recount", "chaos": "kill"}, "--mutant no-recount and --chaos kill were both given"),
         ({"kill_rate": 0.0, "chaos": "kill"}, "--kill-rate 0 is out of range"),
         ({"mutant": "no-recount", "designs": ("v4_19",)}, "--mutant and --design were both given"),
         ({"mutant": "no-recount", "seconds": 3.0}, "--mutant and --seconds were both given"),
@@ -65,6 +66,16 @@ def test_names_that_do_not_exist_are_refused(options: dict[str, Any]) -> None:
     """And those that do are named."""
     with pytest.raises(UsageError, match="nonsense"):
         stress(StressOptions(**options), Silent())  # type: ignore[arg-type]
+
+
+@pytest.mark.stress
+def test_a_design_of_the_users_own_survives_kills_as_it_is(journaled_once: None) -> None:
+    """It need not know of them."""
+    file = str(Path(__file__).parents[2] / "docs" / "examples" / "ids_under_map_mutex.py")
+    result = stressed(designs=(file,), seconds=2.0, chaos="kill", kill_rate=100.0, timeout=60.0)
+    (found,) = result.stressed.values()
+    assert found.failed == ""
+    assert found.chaos.kills == sum(found.chaos.recoveries.values()) > 5
 
 
 def stressed(progress: Silent | None = None, **options: Any) -> StressResult:
