@@ -3,25 +3,32 @@
 It is compiled so that every access of a worker to the segment is logged (machine/journal.py), loads everything once
 and maps the segment before it forks. A successor is forked before it is needed, and told then which slot it has. It
 and the nursery have the right of way before workers that play: others may wait for what the dead one holds.
-The nursery is the parent of all workers: a pid that it sends a signal to is that of its own child, dead or alive.
+The nursery is the parent of all workers: a pid that it sends a signal to is that of its own child, dead or alive. It
+sleeps on their lives (machine/life.py), whose ends the kernel tells before it takes a dead process's memory apart,
+which takes longer than all the rest; and on a bell, rung by whoever has an order for it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import select
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any, NamedTuple
 
 from shmreclaim.errors import ShmreclaimError
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.atomics import clock_ns
+from shmreclaim.machine.compile import compiled_nogil, entry_point
 from shmreclaim.machine.cpu import CPU
-from shmreclaim.machine.journal import JOURNAL, close_journal, open_journal, take_over
+from shmreclaim.machine.futex import ENOSYS, ETIMEDOUT
+from shmreclaim.machine.journal import BELL, JOURNAL, close_journal, open_journal, sleep_any, take_over
+from shmreclaim.machine.life import FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS, begin_life
 from shmreclaim.machine.sources import JOURNALED
 from shmreclaim.workers import cpu, kswapd
 from shmreclaim.workers.lifeline import die_with, follow_parent
@@ -32,6 +39,15 @@ NICE = 5
 """How much workers that play leave to the nursery and to successors (nice(2))."""
 HASTE_MS = 20
 """How long a successor has the right of way."""
+
+
+@compiled_nogil
+def _sleep(mem: int, pairs: int, count: int, deadline: int) -> int:
+    return sleep_any(mem, pairs, count, deadline)
+
+
+ENTRY_POINTS = ((_sleep, 4),)
+"""What this process calls itself, with the number of arguments."""
 
 
 class Death(NamedTuple):
@@ -59,24 +75,26 @@ class End(NamedTuple):
     code: int
 
 
-class Order(NamedTuple):
-    """Send a worker a signal."""
-
-    worker: int
-    signum: int
+class _State(Enum):
+    COMING = "told whose CPU it has; its life has not begun"
+    LIVING = "its life has begun"
+    GONE = "dead, and not succeeded"
 
 
 @dataclass
 class _Child:
+    """A CPU's process, now this one, then that."""
+
     program: Any
     orders: Any
+    journal: int
     pid: int = 0
+    state: _State = _State.GONE
     died: int = 0
-    fd: int = field(default=-1, compare=False)
 
 
 def run(pipe: Any, segment: str, design: str, jobs: Sequence[tuple[str, Any]]) -> None:
-    """Fork a worker for each job (the name of its program, its orders) and look after them until told to end."""
+    """Fork a worker for each job (the name of its program, its orders) and look after them until killed."""
     assert JOURNALED, "a nursery needs code that logs what it does"
     follow_parent()
     try:
@@ -98,44 +116,64 @@ class _Nursery:
     def __init__(self, arena: Arena, pipe: Any, jobs: Sequence[tuple[str, Any]]) -> None:
         programs = {"cpu": cpu, "kswapd": kswapd}
         self._arena, self._pipe = arena, pipe
-        self._children = [_Child(programs[name], orders) for name, orders in jobs]
-        self._poll = select.poll()
-        self._by_fd: dict[int, int] = {}
+        self._children = [
+            _Child(programs[name], orders, arena.memory[orders.slot + CPU.journal]) for name, orders in jobs
+        ]
+        self._bell = arena.memory[self._children[0].journal + JOURNAL.bell]
+        self._sleep = entry_point(_sleep, 4)
         self._spare, self._tell_spare = 0, -1
         self._hasty: list[_Child] = []
+        self._unreaped: dict[int, int] = {}
+        """Pids of the dead, with whose process each was."""
 
     def serve(self) -> None:
-        """Until the pipe is closed: hear orders, and of deaths."""
+        """Hear orders, and of deaths, until killed."""
         self._fork_spare()
         for k in range(len(self._children)):
             self._succeed(k)
-        self._poll.register(self._pipe.fileno(), select.POLLIN)
         while True:
-            ready = self._poll.poll(HASTE_MS if self._hasty else None)
-            for fd, _ in ready:
-                if fd in self._by_fd:
-                    self._bury(self._by_fd[fd])
-                elif not self._obey():
-                    return
-            if not ready:
+            seen = self._arena.memory[self._bell + BELL.rung]
+            for k, child in enumerate(self._children):
+                self._look_at(k, child)
+            self._reap()
+            if not self._wait(seen):
                 self._slow_down()
 
-    def _obey(self) -> bool:
-        """Carry an order out; False where there will be none any more."""
-        try:
-            order: Order = self._pipe.recv()
-        except EOFError:
-            return False
-        child = self._children[order.worker]
-        if child.pid:
-            if order.signum == signal.SIGKILL:
-                self._journal(child, JOURNAL.died, clock_ns())
-            os.kill(child.pid, order.signum)
-        return True
-
-    def _journal(self, child: _Child, at: int, value: int) -> None:
+    def _look_at(self, k: int, child: _Child) -> None:
         memory = self._arena.memory
-        memory[memory[child.orders.slot + CPU.journal] + at] = value
+        word = memory[child.journal + JOURNAL.process]
+        if child.state is _State.COMING and word & FUTEX_TID_MASK == child.pid:
+            child.state = _State.LIVING
+        if child.state is _State.LIVING and word & FUTEX_OWNER_DIED:
+            self._bury(k, child)
+        signum = memory[child.journal + JOURNAL.order]
+        if signum and child.state is not _State.COMING:
+            memory[child.journal + JOURNAL.order] = 0
+            if child.state is _State.LIVING:
+                self._send(child, signum)
+
+    def _send(self, child: _Child, signum: int) -> None:
+        """Send a signal. Who is killed dies at once, not when its turn comes, where that may be asked for."""
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, child.pid, 0)
+        self._arena.memory[child.journal + JOURNAL.died] = clock_ns()
+        os.kill(child.pid, signum)
+
+    def _wait(self, seen: int) -> bool:
+        """Sleep until a life ends or the bell is rung; False if it was for HASTE_MS, because somebody needs a look."""
+        living = [child for child in self._children if child.state is _State.LIVING]
+        lives = [(child.journal + JOURNAL.process, FUTEX_WAITERS | child.pid) for child in living]
+        watched = [(self._bell + BELL.rung, seen), *lives]
+        at = self._bell + BELL.watch
+        for word, value in watched:
+            self._arena.memory[at], self._arena.memory[at + 1] = word, value
+            at += 2
+        coming = any(child.state is _State.COMING for child in self._children)
+        deadline = clock_ns() + HASTE_MS * 1_000_000 if coming or self._hasty or self._unreaped else 0
+        outcome = self._sleep(self._arena.address, self._bell + BELL.watch, len(watched), deadline)
+        if outcome == -ENOSYS:  # before Linux 5.16
+            time.sleep(HASTE_MS / 1000)
+        return outcome not in (-ETIMEDOUT, -ENOSYS)
 
     def _fork_spare(self) -> None:
         """Fork a worker that does not know yet which one it is."""
@@ -152,51 +190,59 @@ class _Nursery:
         child = self._children[k]
         os.write(self._tell_spare, bytes([k]))
         os.close(self._tell_spare)
-        child.pid, child.fd = self._spare, os.pidfd_open(self._spare)
-        self._by_fd[child.fd] = k
-        self._poll.register(child.fd, select.POLLIN)
+        child.pid, child.state = self._spare, _State.COMING
         self._hasty.append(child)
         self._fork_spare()
 
     def _slow_down(self) -> None:
         """Take the right of way back from successors that have had it for long enough."""
         for child in self._hasty:
-            if child.pid:
+            if child.state is not _State.GONE:
                 os.setpriority(os.PRIO_PROCESS, child.pid, NICE)
         self._hasty.clear()
 
-    def _bury(self, k: int) -> None:
-        """Take note of an end; if somebody killed it in the middle, fork a successor."""
-        child = self._children[k]
-        _, status = os.waitpid(child.pid, 0)
-        self._poll.unregister(child.fd)
-        del self._by_fd[child.fd]
-        os.close(child.fd)
-        child.pid, code = 0, os.waitstatus_to_exitcode(status)
-        if code == -signal.SIGKILL and not cpu.has_ended(self._arena, child.orders.slot) and self._can_go_on(child):
-            death = self._death(k)
+    def _bury(self, k: int, child: _Child) -> None:
+        """Let somebody go on for a worker whose life has ended; why it did is known when it is reaped."""
+        self._unreaped[child.pid] = k
+        child.state = _State.GONE
+        if not cpu.has_ended(self._arena, child.orders.slot) and self._can_go_on(child):
+            death = self._death(k, child)
             self._succeed(k)
             self._pipe.send(death)
-        else:
-            ended = code == -signal.SIGKILL and cpu.has_ended(self._arena, child.orders.slot)
-            self._pipe.send(End(k, 0 if ended else code))
+
+    def _reap(self) -> None:
+        """Hear why workers ended; whoever died before its life had begun is buried now."""
+        for k, child in enumerate(self._children):
+            if child.state is _State.COMING and os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                self._bury(k, child)
+        for pid, k in list(self._unreaped.items()):
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                del self._unreaped[pid]
+                self._tell_end(k, os.waitstatus_to_exitcode(status))
+
+    def _tell_end(self, k: int, code: int) -> None:
+        child = self._children[k]
+        ended = cpu.has_ended(self._arena, child.orders.slot)
+        if code == -signal.SIGKILL and ended:
+            code = 0
+        if code != -signal.SIGKILL or (child.state is _State.GONE and not ended):
+            self._pipe.send(End(k, code))
 
     def _can_go_on(self, child: _Child) -> bool:
         """Whether it was playing, and all that its unit did is in the journal."""
-        memory = self._arena.memory
-        journal = memory[child.orders.slot + CPU.journal]
-        return cpu.has_started(self._arena, child.orders.slot) and memory[journal + JOURNAL.overflowed] == 0
+        overflowed = self._arena.memory[child.journal + JOURNAL.overflowed]
+        return cpu.has_started(self._arena, child.orders.slot) and overflowed == 0
 
-    def _death(self, k: int) -> Death:
-        memory, child, slot = self._arena.memory, self._children[k], self._children[k].orders.slot
-        journal = memory[slot + CPU.journal]
-        if memory[journal + JOURNAL.died] == child.died:  # it was killed by somebody else
-            memory[journal + JOURNAL.died] = clock_ns()
-        child.died = memory[journal + JOURNAL.died]
+    def _death(self, k: int, child: _Child) -> Death:
+        memory, slot = self._arena.memory, child.orders.slot
+        if memory[child.journal + JOURNAL.died] == child.died:  # it was killed by somebody else
+            memory[child.journal + JOURNAL.died] = clock_ns()
+        child.died = memory[child.journal + JOURNAL.died]
         return Death(
             worker=k,
             died=child.died,
-            went_on_before=memory[journal + JOURNAL.went_on],
+            went_on_before=memory[child.journal + JOURNAL.went_on],
             op=memory[slot + CPU.op],
             locks=memory[slot + CPU.held_depth],
             reading=bool(memory[slot + CPU.rcu] or memory[slot + CPU.srcu]),
@@ -212,6 +258,7 @@ def _play(arena: Arena, children: Sequence[_Child], orders_from: int) -> None:
         if not told:
             os._exit(0)
         program, orders = children[told[0]].program, children[told[0]].orders
+        begin_life(arena.address + 8 * (children[told[0]].journal + JOURNAL.process))
         cpu.claim(arena, orders.slot, getattr(orders, "core", None))
         if not cpu.has_started(arena, orders.slot):
             program.get_ready(arena, orders)

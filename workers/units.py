@@ -12,7 +12,7 @@ from shmreclaim.machine.compile import c_address, entry_point, folder_of, out_of
 from shmreclaim.machine.sources import JOURNALED, build
 from shmreclaim.machine.upcall import ARGUMENTS
 from shmreclaim.mm import quiet
-from shmreclaim.workers import cpu, kswapd
+from shmreclaim.workers import cpu, kswapd, nursery
 from shmreclaim.workers.lifeline import follow_parent
 
 COMPLETE = "complete"
@@ -27,7 +27,7 @@ def units() -> list[Callable[[], Any]]:
     for name in NAMES:
         importlib.import_module(f"shmreclaim.designs.{name}")
     found: list[Callable[[], Any]] = list(out_of_line_functions("shmreclaim."))
-    for entry_points in (cpu.ENTRY_POINTS, kswapd.ENTRY_POINTS, CALLED_BY_PARENT):
+    for entry_points in (cpu.ENTRY_POINTS, kswapd.ENTRY_POINTS, nursery.ENTRY_POINTS, CALLED_BY_PARENT):
         found += [_entry(function, arguments) for function, arguments in entry_points]
     for name in NAMES:
         module = importlib.import_module(f"shmreclaim.designs.{name}")

@@ -16,7 +16,7 @@ from shmreclaim import kernel
 from shmreclaim.errors import Inconclusive, InternalError, ShmreclaimError
 from shmreclaim.executions.crew import Crew
 from shmreclaim.machine.cpu import CPU, CpuState
-from shmreclaim.machine.journal import ENTRY_WORDS, JOURNAL, KINDS
+from shmreclaim.machine.journal import ENTRY_WORDS, JOURNAL, KINDS, ring
 from shmreclaim.machine.sources import build_of_children
 from shmreclaim.workers import nursery
 from shmreclaim.workers.lifeline import start
@@ -77,7 +77,7 @@ class NursedCrew(Crew):
 
     def kill(self, k: int) -> bool:
         """Kill worker k with SIGKILL, if it plays, and nobody is on his way to go on for it; whether."""
-        return self._may_die(k) and self.send(k, signal.SIGKILL)
+        return self._may_die(k) and self.order(k, signal.SIGKILL)
 
     def light_fuse(self, k: int, points: int) -> bool:
         """Let worker k kill itself after so many points (machine/journal.py), under the same conditions; whether."""
@@ -103,12 +103,14 @@ class NursedCrew(Crew):
         playing = self._arena.memory[self._slots[k] + CPU.state] == CpuState.RUNNING
         return playing and k in self._left and k not in self._dead
 
-    def send(self, k: int, signum: int) -> bool:
-        """Send worker k a signal."""
-        try:
-            self._pipe.send(nursery.Order(k, signum))
-        except OSError:  # the nursery is gone: `wait` says so
+    def order(self, k: int, signum: int) -> bool:
+        """Let the nursery send worker k a signal, unless one is to be sent already; whether."""
+        memory = self._arena.memory
+        journal = memory[self._slots[k] + CPU.journal]
+        if memory[journal + JOURNAL.order]:
             return False
+        memory[journal + JOURNAL.order] = signum
+        ring(self._arena.address, memory[journal + JOURNAL.bell])
         return True
 
     def wait(self, seconds: float) -> list[int]:

@@ -41,10 +41,10 @@ from typing import Any, NamedTuple
 
 from shmreclaim.machine import _intrinsics as ll
 from shmreclaim.machine.arena import Arena
-from shmreclaim.machine.atomics import ADD, AND, OR, clock_ns, operation, wrap
+from shmreclaim.machine.atomics import ADD, AND, OR, clock_ns, fetch_add, operation, wrap
 from shmreclaim.machine.compile import compiled, out_of_line
-from shmreclaim.machine.cpu import CPU
-from shmreclaim.machine.futex import EVERYBODY
+from shmreclaim.machine.cpu import CPU, LIFE_WORDS, MAX_CPUS
+from shmreclaim.machine.futex import EVERYBODY, futex_wake
 from shmreclaim.machine.layout import LINE, Field, record
 from shmreclaim.machine.sources import JOURNALED
 
@@ -73,9 +73,18 @@ JOURNAL = record(
     Field("were_made", "who takes the slot over; how many of those accesses had been made"),
     Field("astray", "the owner; 1 + the entry that was another access than the one repeated, 0: none"),
     Field("astray_wanted", "the owner; which one that was, word * 8 + Kind"),
+    Field("order", "who wants the owner killed, then the nursery; a signal, 0 for none", line=True),
+    Field("bell", "read-only after boot; where the nursery's bell is"),
+    Field("process", "its process's, and the kernel's when that ends (machine/life.py)", LIFE_WORDS, line=True),
     Field("entries", "the owner; pairs (word * 8 + Kind, value), `room` of them", line=True),
 )
 ENTRY_WORDS = 2
+
+BELL = record(
+    "BELL",
+    Field("rung", "atomic, futex: how often there was something for the nursery", line=True),
+    Field("watch", "the nursery; pairs (word, value) that it sleeps on", 2 * (MAX_CPUS + 1), line=True),
+)
 
 STRIPES = 256
 """Locks for words that several CPUs change; a line each."""
@@ -430,19 +439,20 @@ def wake(mem: Any, i: int, count: int) -> int:
 
 def journal_words(cpus: int, room: int) -> int:
     """Words of a segment that journals of so many entries take, stripes included."""
-    words: int = cpus * (JOURNAL.SIZE + room * ENTRY_WORDS + LINE) + (STRIPES + 2) * LINE
+    words: int = cpus * (JOURNAL.SIZE + room * ENTRY_WORDS + LINE) + (STRIPES + 2) * LINE + BELL.SIZE
     return words
 
 
 def make_journals(arena: Arena, slots: list[int], room: int) -> None:
     """Give each CPU of a new segment a journal of so many entries."""
-    stripes = arena.allocate(STRIPES * LINE)
+    stripes, bell = arena.allocate(STRIPES * LINE), arena.allocate(BELL.SIZE)
     for slot in slots:
         at = arena.allocate(JOURNAL.SIZE + room * ENTRY_WORDS)
         arena.memory[at + JOURNAL.pending_entry] = -1
         arena.memory[at + JOURNAL.me] = arena.memory[slot + CPU.id]
         arena.memory[at + JOURNAL.room] = room
         arena.memory[at + JOURNAL.stripes] = stripes
+        arena.memory[at + JOURNAL.bell] = bell
         arena.memory[slot + CPU.journal] = at
 
 
@@ -457,6 +467,13 @@ def open_journal(arena: Arena, slot: int) -> None:
 def close_journal() -> None:
     """Log no more."""
     _cell.value = 0
+
+
+@compiled
+def ring(mem: Any, bell: int) -> int:
+    """Let the nursery look."""
+    fetch_add(mem, bell + BELL.rung, 1)
+    return futex_wake(mem, bell + BELL.rung, 1)
 
 
 class Doubt(NamedTuple):

@@ -181,7 +181,7 @@ class OneKill:
             if self._nursery:
                 os.kill(crew.nursery.pid, self._signum)
             else:
-                crew.send(0, self._signum)
+                crew.order(0, self._signum)
         return 0.05
 
 
