@@ -27,7 +27,7 @@ from shmreclaim.machine.atomics import clock_ns
 from shmreclaim.machine.compile import compiled_nogil, entry_point
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.machine.futex import ENOSYS, ETIMEDOUT
-from shmreclaim.machine.journal import BELL, JOURNAL, close_journal, open_journal, sleep_any, take_over
+from shmreclaim.machine.journal import BELL, JOURNAL, close_journal, open_journal, ring, sleep_any, take_over
 from shmreclaim.machine.life import FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS, begin_life
 from shmreclaim.machine.sources import JOURNALED
 from shmreclaim.workers import cpu, kswapd
@@ -259,6 +259,7 @@ def _play(arena: Arena, children: Sequence[_Child], orders_from: int) -> None:
             os._exit(0)
         program, orders = children[told[0]].program, children[told[0]].orders
         begin_life(arena.address + 8 * (children[told[0]].journal + JOURNAL.process))
+        ring(arena.address, arena.memory[children[told[0]].journal + JOURNAL.bell])
         cpu.claim(arena, orders.slot, getattr(orders, "core", None))
         if not cpu.has_started(arena, orders.slot):
             program.get_ready(arena, orders)

@@ -9,6 +9,7 @@ from typing import Any
 from shmreclaim import kernel
 from shmreclaim.designs import FUNCTIONS, NAMES
 from shmreclaim.machine.compile import c_address, entry_point, folder_of, out_of_line_functions
+from shmreclaim.machine.journal import ring
 from shmreclaim.machine.sources import JOURNALED, build
 from shmreclaim.machine.upcall import ARGUMENTS
 from shmreclaim.mm import quiet
@@ -18,7 +19,9 @@ from shmreclaim.workers.lifeline import follow_parent
 COMPLETE = "complete"
 """File in the cache folder that says that all of `units()` is in it."""
 
-CALLED_BY_PARENT = ((kernel.start_all, 1), (kernel.stop_all, 1), (quiet.pause_all, 1), (quiet.cpus_at_rest, 2))
+CALLED_BY_PARENT = (
+    (kernel.start_all, 1), (kernel.stop_all, 1), (quiet.pause_all, 1), (quiet.cpus_at_rest, 2), (ring, 2),
+)  # fmt: skip
 """What the process that starts the workers calls itself, with the number of arguments."""
 
 

@@ -152,23 +152,24 @@ def test_the_seed_alone_decides_what_is_drawn(preset):
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_a_presets_work_does_not_depend_on_the_number_of_cpus(preset):
-    """20 to 60 thousand ops, a tenth more or less, and no CPU is without any."""
+    """Thousands of ops, a tenth more or less, and no CPU is without any."""
     totals = []
     for cpus in (1, 2, 4, 8, 32):
         workload = load_scenario(preset, cpus=cpus, nodes=1, seed=1)
         assert all(len(stream) for stream in workload.streams)
         totals.append(sum(workload.planned().values()))
-    assert all(20_000 <= total <= 60_000 for total in totals)
+    assert all(5_000 <= total <= 60_000 for total in totals), totals
     assert max(totals) < 1.1 * min(totals)
 
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_a_preset_says_what_its_generator_takes(preset):
-    """All parameters are written out with the defaults, so that a copy shows what can be changed."""
+    """All parameters are written out, with the defaults where it has its generator's name: a copy shows them all."""
     workload = load_scenario(preset, cpus=2, nodes=1, seed=1)
-    defaults = GENERATORS[preset].parameters()
+    generator = str(workload.parameters["generator"])
+    defaults = GENERATORS[generator].parameters()
     given = {key: workload.parameters[key] for key in msgspec.structs.asdict(defaults)}
-    assert given == msgspec.structs.asdict(defaults)
+    assert preset != generator or given == msgspec.structs.asdict(defaults)
     text = (Path(__file__).parents[2] / "shmreclaim/workload/presets" / f"{preset}.toml").read_text()
     assert all(f"\n{key} = " in text for key in given)
 
