@@ -322,6 +322,8 @@ class ChaosDone(Record, frozen=True, kw_only=True):
     """From a kill until another process was where the killed one had been."""
     recovery_ns: Latency | None = None
     """The same of all kills; None if nobody was killed."""
+    parent_late_ns: int = 0
+    """How late the parent was at most, who sleeps 10 ms at a time: that much of a recovery may be the machine's."""
 
 
 class Evidence(Record, frozen=True, kw_only=True):

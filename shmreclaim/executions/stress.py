@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import structs
 
 from shmreclaim import kernel
 from shmreclaim.errors import InternalError
@@ -116,6 +117,7 @@ class _Course:
         self._chaos = Chaos(plan.chaos, crew.pids)
         self.pace = _Pace(self._done)
         self.checked = self.quiet_points = 0
+        self._late_s = 0.0
         self._random = np.random.Generator(np.random.PCG64([plan.chaos.seed, 1]))
         self._began = time.monotonic()
         self._stutter_due = self._quiet_due = float("inf")
@@ -142,7 +144,7 @@ class _Course:
     def _watch(self, tell: Callable[[Snapshot], None]) -> list[str]:
         end = self._began + (float("inf") if self._plan.seconds is None else self._plan.seconds)
         told = 0.0
-        while any(k < self._players for k in self._crew.wait(TICK_S)) and (now := time.monotonic()) < end:
+        while any(k < self._players for k in self._tick()) and (now := time.monotonic()) < end:
             if any(self._arena.memory[slot + CPU.nr_violations] for slot in self._slots):
                 return oracles.found_on_line(self._arena, self._slots)
             self._do_harm()
@@ -155,6 +157,13 @@ class _Course:
                 tell(self._snapshot(now))
         return []
 
+    def _tick(self) -> list[int]:
+        """Wait for something to happen, or a while; who is left."""
+        due = time.monotonic() + TICK_S
+        left = self._crew.wait(TICK_S)
+        self._late_s = max(self._late_s, time.monotonic() - due)
+        return left
+
     def _do_harm(self) -> None:
         self._chaos.step()
         if self._reaper and isinstance(self._crew, NursedCrew):
@@ -162,9 +171,10 @@ class _Course:
 
     def harm_done(self) -> ChaosDone:
         """What was done to the workers, and what they recovered from."""
+        done = self._chaos.done()
         if self._reaper and isinstance(self._crew, NursedCrew):
-            return self._reaper.done(self._crew, self._chaos.stops)
-        return self._chaos.done()
+            done = self._reaper.done(self._crew, done.stops)
+        return structs.replace(done, parent_late_ns=round(self._late_s * 1e9))
 
     def recovery_times(self) -> Histogram:
         """How long each recovery took."""

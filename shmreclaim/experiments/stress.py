@@ -283,6 +283,7 @@ def _sum(runs: list[StressRun]) -> ChaosDone:
         left={what: sum(part.left[what] for part in each) for what in each[0].left},
         longest_recovery_ns=times.max,
         recovery_ns=times.latency() if times.count else None,
+        parent_late_ns=max(part.parent_late_ns for part in each),
     )
 
 

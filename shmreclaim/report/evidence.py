@@ -9,7 +9,7 @@ def render(evidence: Evidence, design: str, again: str) -> str:
         f"shmreclaim stress: {design} failed: {evidence.failed}",
         f"again:   {again}",
         "         (the same seed asks for the same; whether the CPUs meet the same way is up to the machine)",
-        f"segment: /dev/shm/{evidence.segment} (kept to be looked at; remove it with rm)",
+        f"segment: /dev/shm/{evidence.segment} (kept: shmreclaim inspect looks at it, shmreclaim clean removes it)",
         _section("What broke", [*evidence.what.splitlines(), *evidence.violations]),
         _section("Who held what and who waited for what", evidence.standings),
         _section("What every CPU did last, in order of time", evidence.recent),

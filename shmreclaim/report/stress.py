@@ -17,7 +17,7 @@ from shmreclaim.result import MutantResult, StressResult
 
 SHOWN_VIOLATIONS = 8
 PACE = ("ops/s", "least", "most", "quiet points", "boots", "seeds")
-CHAOS = ("stops", "kills", "recovered", "p50", "p99", "longest")
+CHAOS = ("stops", "kills", "recovered", "p50", "p99", "longest", "parent late")
 
 
 def render(result: StressResult, style: Style) -> str:
@@ -71,7 +71,7 @@ def _chaos(console: Console, result: StressResult) -> None:
         found = done.recovery_ns
         times = [units.duration(ns) for ns in ((found.p50, found.p99, found.max) if found else (None,) * 3)]
         row = (units.count(done.stops), units.count(done.kills), units.count(sum(done.recoveries.values())), *times)
-        table.add_row(Text("  " + name), *map(Text, row))
+        table.add_row(Text("  " + name), *map(Text, (*row, units.duration(done.parent_late_ns))))
     console.print()
     console.print(table)
     for name, design in result.stressed.items():
@@ -106,7 +106,7 @@ def _failures(result: StressResult) -> Iterator[str]:
             if len(violations) > SHOWN_VIOLATIONS:
                 yield f"  and {len(violations) - SHOWN_VIOLATIONS} more"
             yield f"  report:  {design.report or 'it could not be written: no folder took it'}"
-            yield f"  segment: /dev/shm/{design.segment}, kept to be looked at; remove it with rm"
+            yield f"  segment: /dev/shm/{design.segment}, kept: see shmreclaim inspect; shmreclaim clean removes it"
             yield f"  again:   {design.again}"
 
 

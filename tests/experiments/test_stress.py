@@ -154,6 +154,7 @@ def test_the_json_has_chaos_for_each_design_and_every_mutant(compiled_once: None
         "left",
         "longest_recovery_ns",
         "recovery_ns",
+        "parent_late_ns",
     }
     assert found["designs"]["v6_7"]["chaos"]["stops"] > 0
     assert found["designs"]["v6_7"]["ops"]["register"]["count"] > 0

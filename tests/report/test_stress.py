@@ -79,12 +79,13 @@ def test_chaos_has_a_section_where_there_was_any() -> None:
         recoveries={"register": 5, "lru_add": 2},
         left={"locks held": 3},
         longest_recovery_ns=3_200_000,
+        parent_late_ns=250_000,
         recovery_ns=Histogram.of([1000, 1000, 1000, 3_200_000]).latency(),
     )
     shown = lines(result_of(designs={"v5_13": stressed(chaos=ChaosDone(stops=8)), "v6_7": stressed(chaos=done)}))
     cells = [cell.strip() for cell in row(shown, "chaos", "v6_7")]
-    assert cells == ["1,200", "7", "7", "999 ns", "3.20 ms", "3.20 ms"]
-    assert [cell.strip() for cell in row(shown, "chaos", "v5_13")] == ["8", "0", "0", "-", "-", "-"]
+    assert cells == ["1,200", "7", "7", "999 ns", "3.20 ms", "3.20 ms", "250 µs"]
+    assert [cell.strip() for cell in row(shown, "chaos", "v5_13")] == ["8", "0", "0", "-", "-", "-", "0 ns"]
     assert "  v6_7, killed in: register 5, lru_add 2" in shown
     assert "  v6_7, left behind: locks held 3" in shown
 
@@ -98,7 +99,7 @@ def test_what_broke_is_told_with_where_more_is_and_how_to_do_it_again() -> None:
     assert shown[at + 9 : at + 13] == [
         "  and 3 more",
         "  report:  /home/me/stress-v6_7-77.txt",
-        "  segment: /dev/shm/shmreclaim.77.1.0, kept to be looked at; remove it with rm",
+        "  segment: /dev/shm/shmreclaim.77.1.0, kept: see shmreclaim inspect; shmreclaim clean removes it",
         f"  again:   {AGAIN} --design v6_7",
     ]
     assert shown[-1] == f"end, FAILURE, v6_7 failed: {AGAIN}"
