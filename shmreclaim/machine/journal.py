@@ -472,7 +472,7 @@ def close_journal() -> None:
 @compiled
 def ring(mem: Any, bell: int) -> int:
     """Let the nursery look."""
-    fetch_add(mem, bell + BELL.rung, 1)
+    fetch_add(mem, bell + BELL.rung, 1)  # P12: pairs with the nursery, which reads it before it looks for orders
     return futex_wake(mem, bell + BELL.rung, 1)
 
 

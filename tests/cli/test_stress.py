@@ -50,7 +50,7 @@ def test_a_violation_ends_with_2_and_the_line_it_prints_does_it_again(folder: Pa
     assert first.returncode == 2, first.stderr
     assert "v4_19+cyclic_ids failed: violation" in first.stdout
     assert re.search(r"^  I6: id \d+ was given", first.stdout, re.MULTILINE)
-    assert re.search(r"^  segment: /dev/shm/shmreclaim\.\S+, kept to be looked at", first.stdout, re.MULTILINE)
+    assert re.search(r"^  segment: /dev/shm/shmreclaim\.\S+, kept: see shmreclaim inspect", first.stdout, re.MULTILINE)
     (again,) = re.findall(r"^  again:   shmreclaim stress (.*)$", first.stdout, re.MULTILINE)
     second = run(folder, *shlex.split(again))
     assert second.returncode == 2
