@@ -149,7 +149,7 @@ class _Nursery:
         signum = memory[child.journal + JOURNAL.order]
         if signum and child.state is not _State.COMING:
             memory[child.journal + JOURNAL.order] = 0
-            if child.state is _State.LIVING:
+            if child.state is _State.LIVING and not memory[child.journal + JOURNAL.overflowed]:
                 self._send(child, signum)
 
     def _send(self, child: _Child, signum: int) -> None:

@@ -32,7 +32,8 @@ J4  who repeats a unit reads what its predecessor read: the same words in the sa
 
 Lock order: a stripe is innermost; nothing is waited for with one, but its holder may be dead until somebody goes on.
 Points: before and after everything that a death may leave in doubt; `fuse` lets a CPU kill itself at the n-th.
-Limits: one process plays one CPU. A unit of more accesses than there is room for cannot be repeated (`overflowed`).
+Limits: one process plays one CPU. A unit of more accesses than there is room for cannot be repeated (`overflowed`);
+who is in one is not killed by us.
 Sequence locks and other reads of half-written data are repeated as they were, faults included.
 """
 
@@ -53,7 +54,7 @@ JOURNAL = record(
     Field("length", "the owner; entries that are whole"),
     Field("next", "the owner; while a unit is repeated, the entry that comes next; else `length`"),
     Field("resuming", "who takes the slot over; 1 until it has entered the unit"),
-    Field("overflowed", "the owner; entries that there was no room for"),
+    Field("overflowed", "the owner; entries of this unit that there was no room for"),
     Field("pending_entry", "the owner; the entry that an announced access will be, -1 for none"),
     Field("pending_kind", "the owner; its Kind"),
     Field("pending_at", "the owner; its word"),
@@ -222,9 +223,9 @@ def _announce(j: int, kind: int, i: int, old: int, new: int) -> int:
 
 @compiled
 def _point(j: int) -> int:
-    """A place to die at."""
+    """A place to die at, for who can be succeeded."""
     fuse = peek(j, JOURNAL.fuse)
-    if fuse:
+    if fuse and peek(j, JOURNAL.overflowed) == 0:
         poke(j, JOURNAL.fuse, fuse - 1)
         if fuse == 1:
             poke(j, JOURNAL.died, now())
@@ -242,6 +243,7 @@ def begin_logged_unit() -> int:
         return poke(j, JOURNAL.resuming, 0)
     _point(j)
     poke(j, JOURNAL.pending_entry, -1)
+    poke(j, JOURNAL.overflowed, 0)
     poke(j, JOURNAL.length, 0)
     return poke(j, JOURNAL.next, 0)
 
