@@ -37,15 +37,16 @@ who is in one is not killed by us.
 Sequence locks and other reads of half-written data are repeated as they were, faults included.
 """
 
+import os
 import signal
 from typing import Any, NamedTuple
 
 from shmreclaim.machine import _intrinsics as ll
 from shmreclaim.machine.arena import Arena
-from shmreclaim.machine.atomics import ADD, AND, OR, clock_ns, fetch_add, operation, wrap
+from shmreclaim.machine.atomics import ADD, AND, OR, clock_ns, cpu_clock_ns, fetch_add, operation, wrap
 from shmreclaim.machine.compile import compiled, out_of_line
 from shmreclaim.machine.cpu import CPU, LIFE_WORDS, MAX_CPUS
-from shmreclaim.machine.futex import EVERYBODY, futex_wake
+from shmreclaim.machine.futex import EVERYBODY, futex_wait, futex_wait_any, futex_wake
 from shmreclaim.machine.layout import LINE, Field, record
 from shmreclaim.machine.sources import JOURNALED
 
@@ -138,37 +139,38 @@ def swap(mem: Any, i: int, expected: int, new: int) -> int:
 @operation(ll.futex_wait)
 def sleep(mem: Any, i: int, expected: int, deadline: int) -> int:
     """futex_wait, not logged."""
-    raise NotImplementedError
+    return futex_wait(mem, i, expected, deadline)
 
 
 @operation(ll.futex_wait_any)
 def sleep_any(mem: Any, pairs: int, count: int, deadline: int) -> int:
     """futex_wait_any, not logged."""
-    raise NotImplementedError
+    return futex_wait_any(mem, pairs, count, deadline)
 
 
 @operation(ll.futex_wake)
 def rouse(mem: Any, i: int, count: int) -> int:
     """futex_wake, not logged."""
-    raise NotImplementedError
+    return futex_wake(mem, i, count)
 
 
 @operation(ll.clock)
 def now() -> int:
     """clock_ns, not logged."""
-    raise NotImplementedError
+    return clock_ns()
 
 
 @operation(ll.cpu_clock)
 def cpu_now() -> int:
     """cpu_clock_ns, not logged."""
-    raise NotImplementedError
+    return cpu_clock_ns()
 
 
 @operation(ll.die)
 def die(signum: int) -> int:
     """Send this process a signal."""
-    raise NotImplementedError
+    os.kill(os.getpid(), signum)
+    return 0
 
 
 # --- the journal -----------------------------------------------------------------------------------
