@@ -18,6 +18,7 @@ P22  op_memcg_online() releases the memcg to whoever finds it by its handle with
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from shmreclaim.designs import FUNCTIONS, NAMES
@@ -115,19 +116,26 @@ def bind_design(design: str, *, compiled: bool = True) -> None:
     name = design.partition("+")[0]
     if _bound["design"] == name and _bound["compiled"] >= compiled:
         return
+    functions = functions_of(name)
+    if is_plugin(name) and compiled:
+        link()  # what it has out of line, and what it imports that nobody else does
+    _bound.update(design="", compiled=False)  # half way it is nobody's
+    bind = upcalls.bind if compiled else upcalls.bind_plain
+    for slot, function in enumerate(functions):
+        bind(slot, function)
+    _bound.update(design=name, compiled=compiled)
+
+
+def functions_of(design: str) -> list[Callable[..., int]]:
+    """The functions of a design, named as for `bind_design`, in the order of FUNCTIONS; the same UsageError."""
+    name = design.partition("+")[0]
     if name not in NAMES and "." not in name:
         raise UsageError(f"there is no design {name!r}", remedy=f"The designs are: {', '.join(NAMES)}.")
     if is_plugin(name):
         module = load(name)
-        if compiled:
-            link()  # what it has out of line, and what it imports that nobody else does
     else:
         module = importlib.import_module(name if "." in name else f"shmreclaim.designs.{name}")
-    _bound.update(design="", compiled=False)  # half way it is nobody's
-    bind = upcalls.bind if compiled else upcalls.bind_plain
-    for slot, function in enumerate(FUNCTIONS):
-        bind(slot, getattr(module, function))
-    _bound.update(design=name, compiled=compiled)
+    return [getattr(module, function) for function in FUNCTIONS]
 
 
 def bind_mutant(name: str) -> None:

@@ -318,12 +318,16 @@ class ChaosDone(Record, frozen=True, kw_only=True):
     """By the operation that was half done; `between operations` for none."""
     left: dict[str, int] = {}
     """By what a killed worker left: locks held, read sections open, an access to memory in doubt; or it was asleep."""
+    crash_points: dict[str, int] = {}
+    """How many were killed there, 0 where nobody was; `file.function:line` of the statement that came next."""
     longest_recovery_ns: int = 0
     """From a kill until another process was where the killed one had been."""
     recovery_ns: Latency | None = None
     """The same of all kills; None if nobody was killed."""
     parent_late_ns: int = 0
     """How late the parent was at most, who sleeps 10 ms at a time: that much of a recovery may be the machine's."""
+    stolen_ns: int = 0
+    """How long cores waited, all together, for the machine below this virtual one; counted in steps of 10 ms."""
 
 
 class Evidence(Record, frozen=True, kw_only=True):

@@ -1,8 +1,8 @@
 """The process that forks the workers of a run in which workers are killed, and a successor for each that was.
 
 It is compiled so that every access of a worker to the segment is logged (machine/journal.py), loads everything once
-and maps the segment before it forks. A successor is forked before it is needed, and told then which slot it has. It
-and the nursery have the right of way before workers that play: others may wait for what the dead one holds.
+and maps the segment before it forks. Successors are forked before they are needed, and told then which slot they have.
+They and the nursery have the right of way before workers that play: others may wait for what the dead one holds.
 The nursery is the parent of all workers: a pid that it sends a signal to is that of its own child, dead or alive. It
 sleeps on their lives (machine/life.py), whose ends the kernel tells before it takes a dead process's memory apart,
 which takes longer than all the rest; and on a bell, rung by whoever has an order for it.
@@ -26,7 +26,7 @@ from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.atomics import clock_ns
 from shmreclaim.machine.compile import compiled_nogil, entry_point
 from shmreclaim.machine.cpu import CPU
-from shmreclaim.machine.futex import ENOSYS, ETIMEDOUT
+from shmreclaim.machine.futex import ENOSYS
 from shmreclaim.machine.journal import BELL, JOURNAL, close_journal, open_journal, ring, sleep_any, take_over
 from shmreclaim.machine.life import FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS, begin_life
 from shmreclaim.machine.sources import JOURNALED
@@ -35,10 +35,13 @@ from shmreclaim.workers.lifeline import die_with, follow_parent
 
 FAILED = 5
 """Exit code of a worker that has told why."""
-NICE = 5
+NICE = 10
 """How much workers that play leave to the nursery and to successors (nice(2))."""
 HASTE_MS = 20
-"""How long a successor has the right of way."""
+"""How long a successor has the right of way at least; it keeps it until it is where the dead one was."""
+
+SPARES = 3
+"""Processes that wait to be successors: forking one takes as long as several deaths may be apart."""
 
 
 @compiled_nogil
@@ -66,6 +69,8 @@ class Death(NamedTuple):
     """Whether a read section was open, of RCU or SRCU."""
     asleep: bool
     """Whether it waited for a lock, or for readers."""
+    at: int
+    """The number of the crash point that it killed itself at, 0 for none."""
 
 
 class End(NamedTuple):
@@ -73,6 +78,14 @@ class End(NamedTuple):
 
     worker: int
     code: int
+
+
+class _Spare(NamedTuple):
+    """A process that waits to be told which worker it is."""
+
+    pid: int
+    tell: int
+    """The pipe's end for that."""
 
 
 class _State(Enum):
@@ -90,6 +103,8 @@ class _Child:
     journal: int
     pid: int = 0
     state: _State = _State.GONE
+    hasty_until: int = 0
+    """When the right of way may be taken back from it, ns on the clock; 0: it has none."""
     died: int = 0
 
 
@@ -121,23 +136,24 @@ class _Nursery:
         ]
         self._bell = arena.memory[self._children[0].journal + JOURNAL.bell]
         self._sleep = entry_point(_sleep, 4)
-        self._spare, self._tell_spare = 0, -1
-        self._hasty: list[_Child] = []
+        self._spares: list[_Spare] = []
         self._unreaped: dict[int, int] = {}
         """Pids of the dead, with whose process each was."""
 
     def serve(self) -> None:
         """Hear orders, and of deaths, until killed."""
-        self._fork_spare()
         for k in range(len(self._children)):
             self._succeed(k)
         while True:
             seen = self._arena.memory[self._bell + BELL.rung]
             for k, child in enumerate(self._children):
                 self._look_at(k, child)
-            self._reap()
-            if not self._wait(seen):
+            if len(self._spares) < SPARES:
+                self._fork_spare()  # takes some milliseconds, so another look comes before the next
+            else:
+                self._reap()
                 self._slow_down()
+                self._wait(seen)
 
     def _look_at(self, k: int, child: _Child) -> None:
         memory = self._arena.memory
@@ -159,8 +175,8 @@ class _Nursery:
         self._arena.memory[child.journal + JOURNAL.died] = clock_ns()
         os.kill(child.pid, signum)
 
-    def _wait(self, seen: int) -> bool:
-        """Sleep until a life ends or the bell is rung; False if it was for HASTE_MS, because somebody needs a look."""
+    def _wait(self, seen: int) -> None:
+        """Sleep until a life ends or the bell is rung; for HASTE_MS at most where somebody needs another look."""
         living = [child for child in self._children if child.state is _State.LIVING]
         lives = [(child.journal + JOURNAL.process, FUTEX_WAITERS | child.pid) for child in living]
         watched = [(self._bell + BELL.rung, seen), *lives]
@@ -168,38 +184,46 @@ class _Nursery:
         for word, value in watched:
             self._arena.memory[at], self._arena.memory[at + 1] = word, value
             at += 2
-        coming = any(child.state is _State.COMING for child in self._children)
-        deadline = clock_ns() + HASTE_MS * 1_000_000 if coming or self._hasty or self._unreaped else 0
+        soon = self._unreaped or any(child.state is _State.COMING or child.hasty_until for child in self._children)
+        deadline = clock_ns() + HASTE_MS * 1_000_000 if soon else 0
         outcome = self._sleep(self._arena.address, self._bell + BELL.watch, len(watched), deadline)
         if outcome == -ENOSYS:  # before Linux 5.16
             time.sleep(HASTE_MS / 1000)
-        return outcome not in (-ETIMEDOUT, -ENOSYS)
 
     def _fork_spare(self) -> None:
         """Fork a worker that does not know yet which one it is."""
-        theirs, self._tell_spare = os.pipe()
-        nursery, self._spare = os.getpid(), os.fork()
-        if self._spare == 0:
+        theirs, ours = os.pipe()
+        nursery, pid = os.getpid(), os.fork()
+        if pid == 0:
             die_with(nursery)
-            os.close(self._tell_spare)
+            for tell in (ours, *(spare.tell for spare in self._spares)):
+                os.close(tell)
             _play(self._arena, self._children, theirs)
         os.close(theirs)
+        self._spares.append(_Spare(pid, ours))
 
     def _succeed(self, k: int) -> None:
-        """Let the spare be worker k from now on, and fork another."""
-        child = self._children[k]
-        os.write(self._tell_spare, bytes([k]))
-        os.close(self._tell_spare)
-        child.pid, child.state = self._spare, _State.COMING
-        self._hasty.append(child)
-        self._fork_spare()
+        """Let a spare be worker k from now on."""
+        if not self._spares:
+            self._fork_spare()
+        child, spare = self._children[k], self._spares.pop(0)
+        os.write(spare.tell, bytes([k]))
+        os.close(spare.tell)
+        child.pid, child.state = spare.pid, _State.COMING
+        child.hasty_until = clock_ns() + HASTE_MS * 1_000_000
 
     def _slow_down(self) -> None:
         """Take the right of way back from successors that have had it for long enough."""
-        for child in self._hasty:
-            if child.state is not _State.GONE:
+        now = clock_ns()
+        for child in self._children:
+            due = 0 < child.hasty_until <= now and child.state is _State.LIVING
+            if due and not self._is_repeating(child):
+                child.hasty_until = 0
                 os.setpriority(os.PRIO_PROCESS, child.pid, NICE)
-        self._hasty.clear()
+
+    def _is_repeating(self, child: _Child) -> bool:
+        memory = self._arena.memory
+        return bool(memory[child.journal + JOURNAL.next] < memory[child.journal + JOURNAL.length])
 
     def _bury(self, k: int, child: _Child) -> None:
         """Let somebody go on for a worker whose life has ended; why it did is known when it is reaped."""
@@ -239,6 +263,7 @@ class _Nursery:
         if memory[child.journal + JOURNAL.died] == child.died:  # it was killed by somebody else
             memory[child.journal + JOURNAL.died] = clock_ns()
         child.died = memory[child.journal + JOURNAL.died]
+        at, memory[child.journal + JOURNAL.died_at] = memory[child.journal + JOURNAL.died_at], 0
         return Death(
             worker=k,
             died=child.died,
@@ -247,6 +272,7 @@ class _Nursery:
             locks=memory[slot + CPU.held_depth],
             reading=bool(memory[slot + CPU.rcu] or memory[slot + CPU.srcu]),
             asleep=bool(memory[slot + CPU.wait_for]),
+            at=at,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from typer import Option
 
 from shmreclaim.cli.reporting import Json, produce
-from shmreclaim.cli.values import design_names, number, whole_number
+from shmreclaim.cli.values import names_in, number, whole_number
 from shmreclaim.errors import ModelViolation
 
 
@@ -123,7 +123,7 @@ def compare(
     options = experiment.CompareOptions(
         trace=trace,
         scenario=scenario,
-        designs=design_names(designs),
+        designs=names_in(designs),
         cpus=cpus,
         seconds=seconds,
         speed=speed,

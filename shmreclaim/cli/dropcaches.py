@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Option
 
 from shmreclaim.cli.reporting import Json, produce
-from shmreclaim.cli.values import design_names, number, whole_number
+from shmreclaim.cli.values import names_in, number, whole_number
 from shmreclaim.errors import ModelViolation
 
 
@@ -96,7 +96,7 @@ def dropcaches(
 
     options = experiment.DropOptions(
         containers=containers,
-        designs=design_names(designs),
+        designs=names_in(designs),
         passes=passes,
         objects=objects,
         repeat=repeat,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from shmreclaim.cli.reporting import Json, produce
-from shmreclaim.cli.values import design_names, number, whole_number
+from shmreclaim.cli.values import names_in, number, whole_number
 from shmreclaim.errors import Inconclusive, InternalError, ModelViolation
 
 if TYPE_CHECKING:
@@ -84,8 +84,9 @@ def stress(
         Option(
             metavar="none|stop|kill|both",
             help="Stop workers at random moments, for up to 0.1 s each (SIGSTOP, SIGCONT); kill them, at random "
-            "moments and at random accesses to memory (SIGKILL); or both (default: none). Who needs a lock that a "
-            "stopped worker holds must wait; another process goes on where a killed one was. Nothing may break.",
+            "moments, at random accesses to memory, and at each crash point in its turn, which is before a statement "
+            "(SIGKILL); or both (default: none). Who needs a lock that a stopped worker holds must wait; another "
+            "process goes on where a killed one was. Nothing may break.",
             show_default=False,
         ),
     ] = "none",
@@ -93,6 +94,16 @@ def stress(
         float | None,
         Option(
             metavar="R", parser=number, help="Kill about R workers a second (default: 20); with --chaos kill or both."
+        ),
+    ] = None,
+    crash_at: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="Kill at these crash points and nowhere else, separated by commas: a function of the design or of "
+            "what it calls (list_lru_add), a file (list_lru), or one statement by its line (memcg.css_put:71). "
+            "Example: --chaos kill --crash-at register_shrinker,synchronize_rcu.",
+            show_default=False,
         ),
     ] = None,
     stutter: Annotated[
@@ -146,7 +157,7 @@ def stress(
     from shmreclaim.report import stress as report
 
     options = experiment.StressOptions(
-        designs=() if design == "all" else design_names(design),
+        designs=() if design == "all" else names_in(design),
         scenario=scenario,
         cpus=cpus,
         nodes=nodes,
@@ -155,6 +166,7 @@ def stress(
         seed=seed,
         chaos=chaos,
         kill_rate=kill_rate,
+        crash_at=names_in(crash_at),
         stutter=stutter,
         shuffle=shuffle,
         long_hold=long_hold,

@@ -19,6 +19,6 @@ def number(text: str) -> float:
         raise BadParameter(f"{text!r} is not a number.") from None
 
 
-def design_names(text: str | None) -> tuple[str, ...]:
-    """Take `--designs` apart; nothing given is no name."""
+def names_in(text: str | None) -> tuple[str, ...]:
+    """Take a list of names apart; nothing given is no name."""
     return () if text is None else tuple(name.strip() for name in text.split(","))

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shmreclaim.machine.crash_points import CrashPoint
 from shmreclaim.machine.process import cores
 from shmreclaim.result import ChaosDone
 
@@ -38,6 +39,10 @@ class ChaosPlan:
     """Workers are moved to other cores."""
     kill_rate: float = 0.0
     """Workers killed a second (executions/reaper.py)."""
+    crash_points: tuple[CrashPoint, ...] = ()
+    """Where they are killed by name."""
+    nowhere_else: bool = False
+    """Whether they are killed only there, not at random moments and accesses besides."""
     seed: int = 1
 
 

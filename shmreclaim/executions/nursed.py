@@ -16,7 +16,7 @@ from shmreclaim import kernel
 from shmreclaim.errors import Inconclusive, InternalError, ShmreclaimError
 from shmreclaim.executions.crew import Crew
 from shmreclaim.machine.cpu import CPU, CpuState
-from shmreclaim.machine.journal import ENTRY_WORDS, JOURNAL, KINDS, ring
+from shmreclaim.machine.journal import BELL, ENTRY_WORDS, JOURNAL, KINDS, ring
 from shmreclaim.machine.sources import build_of_children
 from shmreclaim.workers import nursery
 from shmreclaim.workers.lifeline import start
@@ -86,6 +86,14 @@ class NursedCrew(Crew):
         self._arena.memory[self._arena.memory[self._slots[k] + CPU.journal] + JOURNAL.fuse] = points
         return True
 
+    def set_trap(self, number: int) -> None:
+        """Let whoever comes by that crash point first kill itself; 0: nobody."""
+        self._arena.memory[self._bell() + BELL.trap] = number
+
+    def is_trap_set(self) -> bool:
+        """Whether nobody has come by yet."""
+        return self._arena.memory[self._bell() + BELL.trap] != 0
+
     def limit_lives(self, k: int, points: int) -> None:
         """Let each process that plays CPU k from now on kill itself after so many points."""
         self._arena.memory[self._arena.memory[self._slots[k] + CPU.journal] + JOURNAL.life] = points
@@ -110,8 +118,12 @@ class NursedCrew(Crew):
         if memory[journal + JOURNAL.order]:
             return False
         memory[journal + JOURNAL.order] = signum
-        ring(self._arena.address, memory[journal + JOURNAL.bell])
+        ring(self._arena.address, self._bell())
         return True
+
+    def _bell(self) -> int:
+        memory = self._arena.memory
+        return memory[memory[self._slots[0] + CPU.journal] + JOURNAL.bell]
 
     def wait(self, seconds: float) -> list[int]:
         """Wait until something happens, or so long; gives which are left, and raises for one that failed."""

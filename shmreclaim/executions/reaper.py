@@ -1,9 +1,10 @@
-"""Who kills workers while a run goes on: at random moments, and at random points of what they do.
+"""Who kills workers while a run goes on: at random moments, at random accesses to memory, at named crash points.
 
-At a random moment a CPU mostly sleeps, or spins, or is between two operations. So every other kill is by a fuse: the
+At a random moment a CPU mostly sleeps, or spins, or is between two operations. So of four kills one is by a fuse: the
 worker kills itself after so many points (machine/journal.py), that is before or after an access to memory which others
-see: each step of registration, growth, online, offline, reparenting, list_lru, freeing, charging and grace periods is
-between two of them. Both are SIGKILL; nothing of the process runs after it.
+see. And two are at crash points (machine/crash_points.py), each in its turn: before and after each step of
+registration, growth, online, offline, reparenting, list_lru, freeing, charging and grace periods. All are SIGKILL;
+nothing of the process runs after it.
 """
 
 from __future__ import annotations
@@ -12,20 +13,24 @@ import random
 import time
 from collections import Counter
 
+from shmreclaim.executions.chaos import ChaosPlan
+from shmreclaim.executions.crash_points import Traps
 from shmreclaim.executions.nursed import NursedCrew, Recovery
 from shmreclaim.result import ChaosDone, Histogram
 
 MOST_POINTS = 3000
 """A fuse is as often between 1 and 10 points long as between 100 and 1000."""
+WAYS = ("kill", "fuse", "trap", "trap")
 
 
 class Reaper:
-    """Kills so many times a second, until `limit` kills (None: to the end); the same seed wants the same."""
+    """Kills as many a second as a plan says; the same seed wants the same."""
 
-    def __init__(self, seed: int, rate: float, limit: int | None = None) -> None:
+    def __init__(self, plan: ChaosPlan) -> None:
         """Nobody is killed yet."""
-        self._random = random.Random(seed)
-        self._rate, self._limit = rate, limit
+        self._random = random.Random(plan.seed)
+        self._rate, self._nowhere_else = plan.kill_rate, plan.nowhere_else
+        self._traps = Traps(plan.crash_points, self._random)
         self._due = 0.0
         self.recoveries: list[Recovery] = []
         """Kills after which somebody went on, in the order in which that was seen."""
@@ -39,15 +44,15 @@ class Reaper:
         now = time.monotonic()
         if now >= self._due:
             self._due = now + self._random.expovariate(self._rate)
-            if self._limit is None or crew.deaths < self._limit:
-                self._kill(crew)
+            self._kill(crew)
         return max(0.0, self._due - now)
 
     def _kill(self, crew: NursedCrew) -> None:
+        way = "trap" if self._nowhere_else else self._random.choice(WAYS)
         victim = self._random.randrange(crew.size)
-        if self._random.random() < 0.5:
+        if way == "kill":
             crew.kill(victim)
-        else:
+        elif way == "fuse" or not (self._traps.set_next(crew) or self._nowhere_else):
             crew.light_fuse(victim, round(MOST_POINTS ** self._random.random()))
 
     def done(self, crew: NursedCrew, stops: int = 0) -> ChaosDone:
@@ -61,12 +66,14 @@ class Reaper:
             "of those, made": crew.told("were_made"),
         }
         times = self.times()
+        died_at = Counter(self._traps.names[each.at] for each in deaths if each.at)
         kinds = dict(sorted(Counter(each.kind for each in self.recoveries).items()))
         return ChaosDone(
             kills=crew.deaths,
             stops=stops,
             recoveries=kinds,
             left=left,
+            crash_points={name: died_at[name] for name in sorted(self._traps.names.values())},
             longest_recovery_ns=times.max,
             recovery_ns=times.latency() if times.count else None,
         )

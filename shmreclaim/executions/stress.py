@@ -24,6 +24,7 @@ from shmreclaim.executions.nursed import NursedCrew
 from shmreclaim.executions.reaper import Reaper
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.cpu import CPU
+from shmreclaim.machine.process import stolen_ns
 from shmreclaim.mm import quiet
 from shmreclaim.result import ChaosDone, Evidence, Histogram, RunRecord
 from shmreclaim.signals import held_signals
@@ -117,7 +118,7 @@ class _Course:
         self._chaos = Chaos(plan.chaos, crew.pids)
         self.pace = _Pace(self._done)
         self.checked = self.quiet_points = 0
-        self._late_s = 0.0
+        self._late_s, self._stolen = 0.0, stolen_ns()
         self._random = np.random.Generator(np.random.PCG64([plan.chaos.seed, 1]))
         self._began = time.monotonic()
         self._stutter_due = self._quiet_due = float("inf")
@@ -174,7 +175,7 @@ class _Course:
         done = self._chaos.done()
         if self._reaper and isinstance(self._crew, NursedCrew):
             done = self._reaper.done(self._crew, done.stops)
-        return structs.replace(done, parent_late_ns=round(self._late_s * 1e9))
+        return structs.replace(done, parent_late_ns=round(self._late_s * 1e9), stolen_ns=stolen_ns() - self._stolen)
 
     def recovery_times(self) -> Histogram:
         """How long each recovery took."""
@@ -248,7 +249,7 @@ def run(workload: Workload, design: str, plan: Plan, tell: Callable[[Snapshot], 
 
 
 def _reaper(plan: Plan) -> Reaper | None:
-    return Reaper(plan.chaos.seed, plan.chaos.kill_rate) if plan.chaos.kill_rate else None
+    return Reaper(plan.chaos) if plan.chaos.kill_rate else None
 
 
 def _outcome(course: _Course, tell: Callable[[Snapshot], None]) -> tuple[str, list[str]]:

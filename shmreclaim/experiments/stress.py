@@ -29,6 +29,7 @@ from shmreclaim.workload.ops import Workload
 
 if TYPE_CHECKING:
     from shmreclaim.executions.stress import Plan, Snapshot, StressRun
+    from shmreclaim.machine.crash_points import CrashPoint
 
 SCENARIO = "torture"
 SECONDS = 10.0
@@ -64,6 +65,8 @@ class StressOptions:
     seed: int = 1
     chaos: str = "none"
     kill_rate: float | None = None
+    crash_at: tuple[str, ...] = ()
+    """Crash points, functions or files where workers are killed, and nowhere else; empty: anywhere."""
     stutter: bool = False
     shuffle: bool = False
     long_hold: float | None = None
@@ -102,6 +105,8 @@ class StressOptions:
             raise UsageError(f"--chaos {self.chaos!r} is unknown", remedy=f"There are: {', '.join(CHAOS)}.")
         if self.kill_rate is not None and self.chaos not in ("kill", "both"):
             raise UsageError(f"--kill-rate {self.kill_rate:g} with --chaos {self.chaos}: nobody is killed")
+        if self.crash_at and not self.kills:
+            raise UsageError(f"--crash-at {','.join(self.crash_at)} with --chaos {self.chaos}: nobody is killed")
         if self.mutant is not None and self.kills:
             raise UsageError(
                 f"--mutant {self.mutant} and --chaos {self.chaos} were both given",
@@ -164,20 +169,30 @@ class _Session:
         found: dict[str, StressedDesign] = {}
         if chosen:
             compare.make_ready(chosen, self._progress)
+            points = {design.name: self._crash_points(design) for design in chosen}
             if self._options.kills:
                 native.prepare(self._progress.compiling, journaled=True)
         for number, design in enumerate(chosen, start=1):
             self._progress.started(design.name, number, len(chosen))
-            found[design.name] = self._stress_one(design, number)
+            found[design.name] = self._stress_one(design, number, points[design.name])
             if found[design.name].failed:
                 break
         return found
 
-    def _stress_one(self, design: Design, number: int) -> StressedDesign:
+    def _crash_points(self, design: Design) -> tuple[CrashPoint, ...]:
+        """Where workers of a design are killed by name."""
+        from shmreclaim.executions import crash_points
+
+        if not self._options.kills:
+            return ()
+        points = crash_points.of_design(design.module)
+        return crash_points.called(self._options.crash_at, points, design.given) if self._options.crash_at else points
+
+    def _stress_one(self, design: Design, number: int, points: tuple[CrashPoint, ...]) -> StressedDesign:
         from shmreclaim.executions import stress as execution
 
         runs: list[StressRun] = []
-        boots = self._boots()
+        boots = self._boots(points)
         for plan in boots:
             tell = self._teller(design.name, len(runs), len(boots), plan)
             runs.append(
@@ -198,21 +213,26 @@ class _Session:
 
         return tell
 
-    def _boots(self) -> list[Plan]:
+    def _boots(self, points: tuple[CrashPoint, ...]) -> list[Plan]:
         options = self._options
         if options.ops is not None:
-            return [replace(self._plan(options.seed), ops=options.ops)]
+            return [replace(self._plan(options.seed, points), ops=options.ops)]
         seconds = options.seconds or SECONDS
         boots = math.ceil(seconds / BOOT_S)
-        return [replace(self._plan(options.seed + k), seconds=seconds / boots) for k in range(boots)]
+        return [replace(self._plan(options.seed + k, points), seconds=seconds / boots) for k in range(boots)]
 
-    def _plan(self, seed: int) -> Plan:
+    def _plan(self, seed: int, points: tuple[CrashPoint, ...] = ()) -> Plan:
         from shmreclaim.executions import chaos
         from shmreclaim.executions import stress as execution
 
         options = self._options
         done_to_workers = chaos.ChaosPlan(
-            stop=options.stops, shuffle=options.shuffle, kill_rate=options.kills, seed=seed
+            stop=options.stops,
+            shuffle=options.shuffle,
+            kill_rate=options.kills,
+            crash_points=points,
+            nowhere_else=bool(options.crash_at),
+            seed=seed,
         )
         return execution.Plan(chaos=done_to_workers, stutter=options.stutter, timeout=options.timeout)
 
@@ -261,6 +281,7 @@ def _verdict(found: MutantResult) -> str:
 def _parameters(options: StressOptions, chosen: tuple[Design, ...], cpus: int) -> dict[str, object]:
     """By the option's name, in the order of the help."""
     given: dict[str, Any] = {"design": [design.given for design in chosen] or None, **asdict(options), "cpus": cpus}
+    given["crash_at"] = options.crash_at or None
     del given["designs"]
     return {name.replace("_", "-"): value for name, value in given.items()}
 
@@ -275,16 +296,21 @@ def _fields(design: Any) -> dict[str, Any]:
 
 def _sum(runs: list[StressRun]) -> ChaosDone:
     each, times = [run.chaos for run in runs], Histogram.merge(run.recovery_ns for run in runs)
-    kinds = dict.fromkeys(kind for part in each for kind in part.recoveries)
+    summed = {name: _sum_of([getattr(part, name) for part in each]) for name in ("recoveries", "left", "crash_points")}
     return ChaosDone(
         kills=sum(part.kills for part in each),
         stops=sum(part.stops for part in each),
-        recoveries={kind: sum(part.recoveries.get(kind, 0) for part in each) for kind in kinds},
-        left={what: sum(part.left[what] for part in each) for what in each[0].left},
+        **summed,
         longest_recovery_ns=times.max,
         recovery_ns=times.latency() if times.count else None,
         parent_late_ns=max(part.parent_late_ns for part in each),
+        stolen_ns=sum(part.stolen_ns for part in each),
     )
+
+
+def _sum_of(counts: list[dict[str, int]]) -> dict[str, int]:
+    names = dict.fromkeys(name for each in counts for name in each)
+    return {name: sum(each.get(name, 0) for each in counts) for name in names}
 
 
 def write_report(text: str, name: str) -> str:

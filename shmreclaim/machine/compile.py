@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -40,7 +40,8 @@ from numba.core.registry import CPUDispatcher
 from numba.extending import overload
 
 from shmreclaim.machine import _intrinsics as ll
-from shmreclaim.machine.sources import COMPILED_LAYERS, PACKAGE, build
+from shmreclaim.machine.crash_points import with_points
+from shmreclaim.machine.sources import COMPILED_LAYERS, JOURNALED, PACKAGE, build
 from shmreclaim.machine.trouble import Trouble, line_in, reason
 
 KEPT_FOLDERS = 10
@@ -191,8 +192,9 @@ def compiled_nogil(function: F) -> F:
 
 def _dispatcher(function: Any, *, nogil: bool) -> Any:
     options = {"nopython": True, "nogil": nogil, "error_model": "numpy", "boundscheck": None}
-    dispatcher: Any = _WordDispatcher(py_func=function, locals={}, targetoptions=options)
-    dispatcher._cache = _DispatcherCache(function)
+    body = with_points(function) if JOURNALED else function
+    dispatcher: Any = _WordDispatcher(py_func=body, locals={}, targetoptions=options)
+    dispatcher._cache = _DispatcherCache(body)
     return dispatcher
 
 
@@ -296,6 +298,18 @@ def named_globals(code: types.CodeType) -> set[str]:
     """The globals that a function names, in functions inside it too; names of attributes are not among them."""
     inside = (named_globals(each) for each in code.co_consts if isinstance(each, types.CodeType))
     return {each.argval for each in dis.get_instructions(code) if each.opname == "LOAD_GLOBAL"}.union(*inside)
+
+
+def reached_from(functions: Iterable[Callable[..., int]]) -> list[Any]:
+    """The Python functions behind marked ones and behind all marked ones that they name, directly or not."""
+    found: dict[int, Any] = {}
+    new = [body_of(function) for function in functions]
+    while new:
+        body = new.pop()
+        if body is not None and id(body) not in found:
+            found[id(body)] = body
+            new += [body_of(body.__globals__.get(name)) for name in sorted(named_globals(body.__code__))]
+    return list(found.values())
 
 
 def troubles(functions: Sequence[Callable[..., int]], called: Collection[Callable[..., int]]) -> list[Trouble]:

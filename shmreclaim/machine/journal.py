@@ -31,12 +31,14 @@ J3  an entry is whole before `length` counts it, `length` counts it before the n
 J4  who repeats a unit reads what its predecessor read: the same words in the same order, or it aborts.
 
 Lock order: a stripe is innermost; nothing is waited for with one, but its holder may be dead until somebody goes on.
-Points: before and after everything that a death may leave in doubt; `fuse` lets a CPU kill itself at the n-th.
+Points: before and after everything that a death may leave in doubt; `fuse` lets a CPU kill itself at the n-th. Others
+have names (machine/crash_points.py): in `trap` is the one that whoever comes by first is to die at.
 Limits: one process plays one CPU. A unit of more accesses than there is room for cannot be repeated (`overflowed`);
 who is in one is not killed by us.
 Sequence locks and other reads of half-written data are repeated as they were, faults included.
 """
 
+import contextlib
 import os
 import signal
 from typing import Any, NamedTuple
@@ -66,6 +68,7 @@ JOURNAL = record(
     Field("room", "read-only after boot; entries that fit"),
     Field("stripes", "read-only after boot; where the stripes are"),
     Field("fuse", "anybody; points until the owner kills itself, 0: never", line=True),
+    Field("died_at", "the owner, then the nursery; the crash point that it killed itself at, 0: elsewhere"),
     Field("life", "anybody; points that each process may pass which plays the CPU, 0: any number"),
     Field("died", "who kills; when, ns on the clock"),
     Field("went_on", "who takes the slot over; when it had repeated all, ns on the clock"),
@@ -77,6 +80,7 @@ JOURNAL = record(
     Field("astray_wanted", "the owner; which one that was, word * 8 + Kind"),
     Field("order", "who wants the owner killed, then the nursery; a signal, 0 for none", line=True),
     Field("bell", "read-only after boot; where the nursery's bell is"),
+    Field("trap", "read-only after boot; how far from here BELL.trap is"),
     Field("process", "its process's, and the kernel's when that ends (machine/life.py)", LIFE_WORDS, line=True),
     Field("entries", "the owner; pairs (word * 8 + Kind, value), `room` of them", line=True),
 )
@@ -85,6 +89,7 @@ ENTRY_WORDS = 2
 BELL = record(
     "BELL",
     Field("rung", "atomic, futex: how often there was something for the nursery", line=True),
+    Field("trap", "anybody; the crash point that whoever comes by first is to die at, 0 for none", line=True),
     Field("watch", "the nursery; pairs (word, value) that it sleeps on", 2 * (MAX_CPUS + 1), line=True),
 )
 
@@ -168,7 +173,9 @@ def cpu_now() -> int:
 
 @operation(ll.die)
 def die(signum: int) -> int:
-    """Send this process a signal."""
+    """Send this process a signal; who may gets the right of way first: others wait until it is dead."""
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     os.kill(os.getpid(), signum)
     return 0
 
@@ -232,6 +239,22 @@ def _point(j: int) -> int:
         if fuse == 1:
             poke(j, JOURNAL.died, now())
             die(signal.SIGKILL)
+    return 0
+
+
+@by_pointer
+def pass_point(number: int) -> int:
+    """Come by a crash point (machine/crash_points.py). Whoever is first where somebody is wanted dies there."""
+    j = journal()
+    if j == 0:
+        return 0
+    trap = peek(j, JOURNAL.trap)
+    if peek(j, trap) != number or peek(j, JOURNAL.overflowed) or _is_repeated(j):
+        return 0
+    if swap(j, trap, number, 0) == number:
+        poke(j, JOURNAL.died_at, number)
+        poke(j, JOURNAL.died, now())
+        die(signal.SIGKILL)
     return 0
 
 
@@ -457,6 +480,7 @@ def make_journals(arena: Arena, slots: list[int], room: int) -> None:
         arena.memory[at + JOURNAL.room] = room
         arena.memory[at + JOURNAL.stripes] = stripes
         arena.memory[at + JOURNAL.bell] = bell
+        arena.memory[at + JOURNAL.trap] = bell + BELL.trap - at
         arena.memory[slot + CPU.journal] = at
 
 

@@ -3,6 +3,7 @@
 Of mutants: which were caught, by what, after how long.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from statistics import median
 
@@ -17,7 +18,7 @@ from shmreclaim.result import MutantResult, StressResult
 
 SHOWN_VIOLATIONS = 8
 PACE = ("ops/s", "least", "most", "quiet points", "boots", "seeds")
-CHAOS = ("stops", "kills", "recovered", "p50", "p99", "longest", "parent late")
+CHAOS = ("stops", "kills", "recovered", "p50", "p99", "longest", "parent late", "stolen")
 
 
 def render(result: StressResult, style: Style) -> str:
@@ -71,13 +72,24 @@ def _chaos(console: Console, result: StressResult) -> None:
         found = done.recovery_ns
         times = [units.duration(ns) for ns in ((found.p50, found.p99, found.max) if found else (None,) * 3)]
         row = (units.count(done.stops), units.count(done.kills), units.count(sum(done.recoveries.values())), *times)
-        table.add_row(Text("  " + name), *map(Text, (*row, units.duration(done.parent_late_ns))))
+        stalls = (units.duration(done.parent_late_ns), units.duration(done.stolen_ns))
+        table.add_row(Text("  " + name), *map(Text, (*row, *stalls)))
     console.print()
     console.print(table)
     for name, design in result.stressed.items():
         for what, counted in (("killed in", design.chaos.recoveries), ("left behind", design.chaos.left)):
             if counted:
                 line(console, f"  {name}, {what}: {', '.join(f'{kind} {n:,}' for kind, n in counted.items())}")
+        if design.chaos.crash_points:
+            line(console, f"  {name}, killed {_crash_points(design.chaos.crash_points)}")
+
+
+def _crash_points(died_at: dict[str, int]) -> str:
+    """How many of them were died at, in all and in each file."""
+    files = Counter(point.partition(".")[0] for point in died_at)
+    reached = Counter(point.partition(".")[0] for point, kills in died_at.items() if kills)
+    each = ", ".join(f"{file} {reached[file]}/{points}" for file, points in files.items())
+    return f"{sum(died_at.values()):,} times at {reached.total():,} of {files.total():,} crash points: {each}"
 
 
 def _mutants(console: Console, result: StressResult) -> None:

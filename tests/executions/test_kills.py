@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shmreclaim.designs import NAMES
 from shmreclaim.errors import Inconclusive
-from shmreclaim.executions import native, stress
+from shmreclaim.executions import crash_points, native, stress
 from shmreclaim.executions.chaos import ChaosPlan
 from shmreclaim.executions.nursed import NursedCrew
 from shmreclaim.executions.reaper import Reaper
@@ -26,6 +26,7 @@ KILLS = 200
 TORTURE = repeatable(load_scenario("torture", cpus=4, nodes=2, seed=1))
 USED_CHUNKS = 64
 """Of the heap: more than ALL_OPS use."""
+POINTS_OF_V4_19 = crash_points.of_design("v4_19")
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,7 @@ def stubborn(record: RunRecord, workload: Workload) -> None:
 @pytest.mark.parametrize("design", NAMES)
 def test_a_run_of_any_design_survives_200_kills(design: str) -> None:
     """At random moments and random points, workers stopped besides; all invariants hold at each quiet point."""
-    chaos = ChaosPlan(stop=True, kill_rate=150, seed=5)
+    chaos = ChaosPlan(stop=True, kill_rate=150, seed=5, crash_points=crash_points.of_design(design))
     kills = 0
     while kills < KILLS:
         plan = stress.Plan(seconds=3.0, quiet_s=0.5, keep=False, timeout=60.0, chaos=replace(chaos, seed=5 + kills))
@@ -62,9 +63,37 @@ def test_a_run_of_any_design_survives_200_kills(design: str) -> None:
 def test_every_operation_is_played_once_however_many_are_killed_in_it(design: str) -> None:
     """By several CPUs, to the end of what was planned."""
     workload = load("churn", 4)
-    reaper = Reaper(7, rate=300)
+    reaper = Reaper(ChaosPlan(kill_rate=300, seed=7, crash_points=crash_points.of_design(design)))
     stubborn(play(workload, design, native.RunSettings(kills=reaper)), workload)
     assert len(reaper.recoveries) > 10
+
+
+STEPS = {
+    "registration": ("register_shrinker", "_alloc_shrinker_id", "idr_alloc_gfp"),
+    "growth": ("_memcg_expand_shrinker_maps", "_expand_one", "map_grow"),
+    "online": ("cgroup_mkdir", "memcg_online", "maps_alloc_online"),
+    "offline": ("cgroup_rmdir", "_take_offline"),
+    "reparent": ("memcg_offline_kmem", "list_lru_drain"),
+    "lru add": ("list_lru_add", "list_lru_link"),
+    "isolate": ("_isolate", "list_lru_walk_one"),
+    "free": ("object_free", "slab_free", "kfree"),
+    "charge": ("try_charge", "page_counter_try_charge"),
+    "grace period": ("wait_for_readers", "_wait_for_reader", "rcu_do_batch"),
+}
+"""What each step of v4_19's operations is done by."""
+
+
+@pytest.mark.stress
+def test_workers_are_killed_at_crash_points_by_name() -> None:
+    """In each step of each operation, and nowhere else."""
+    points = crash_points.called([name for names in STEPS.values() for name in names], POINTS_OF_V4_19, "v4_19")
+    chaos = ChaosPlan(kill_rate=300, seed=2, crash_points=points, nowhere_else=True)
+    plan = stress.Plan(seconds=6.0, quiet_s=0.5, keep=False, timeout=60.0, chaos=chaos)
+    found = stress.run(TORTURE, "v4_19", plan, lambda _: None)
+    assert found.evidence is None, found.evidence
+    assert sum(found.chaos.crash_points.values()) == sum(found.chaos.recoveries.values()) == found.chaos.kills > 0
+    died_in = {name.split(".")[1].split(":")[0] for name, kills in found.chaos.crash_points.items() if kills}
+    assert [step for step, functions in STEPS.items() if not died_in & {*functions}] == []
 
 
 # --- one CPU: the very same memory as without deaths --------------------------------------------------
@@ -140,7 +169,7 @@ def kill_by_points(design: str, points: int) -> None:
     """Let no process pass more points than these, and compare what is left with two runs in which all live."""
     once, again = memory_after(design), memory_after(design)
     lives = ShortLives(points)
-    after = memory_after(design, native.RunSettings(kills=lives))
+    after = memory_after(design, native.RunSettings(kills=lives, timeout=900.0))
     assert lives.crew.deaths > 20
     assert differ(once, after) <= differ(once, again)  # times
 

@@ -48,6 +48,8 @@ class Silent:
         ({"kill_rate": 2.0}, "--kill-rate 2 with --chaos none: nobody is killed"),
         ({"kill_rate": 2.0, "chaos": "stop"}, "--kill-rate 2 with --chaos stop: nobody is killed"),
         ({"mutant": "no-recount", "chaos": "kill"}, "--mutant no-recount and --chaos kill were both given"),
+        ({"crash_at": ("slab",)}, "--crash-at slab with --chaos none: nobody is killed"),
+        ({"crash_at": ("slab", "rcu"), "chaos": "stop"}, "--crash-at slab,rcu with --chaos stop: nobody is killed"),
         ({"kill_rate": 0.0, "chaos": "kill"}, "--kill-rate 0 is out of range"),
         ({"mutant": "no-recount", "designs": ("v4_19",)}, "--mutant and --design were both given"),
         ({"mutant": "no-recount", "seconds": 3.0}, "--mutant and --seconds were both given"),
@@ -76,6 +78,19 @@ def test_a_design_of_the_users_own_survives_kills_as_it_is(journaled_once: None)
     (found,) = result.stressed.values()
     assert found.failed == ""
     assert found.chaos.kills == sum(found.chaos.recoveries.values()) > 5
+
+
+@pytest.mark.stress
+def test_crash_points_are_asked_for_by_name(journaled_once: None) -> None:
+    """The line that does it again has them; nobody dies elsewhere; a name that means none is refused at once."""
+    names = ("list_lru_add", "v6_7.register_shrinker")
+    result = stressed(designs=("v6_7",), seconds=1.5, chaos="kill", kill_rate=100.0, timeout=60.0, crash_at=names)
+    done = result.stressed["v6_7"].chaos
+    assert sum(done.crash_points.values()) == done.kills > 0
+    assert {name.partition(":")[0] for name in done.crash_points} == {"list_lru.list_lru_add", "v6_7.register_shrinker"}
+    assert result.again.endswith(" --crash-at list_lru_add,v6_7.register_shrinker")
+    with pytest.raises(UsageError, match=r"(?s)v6_7 comes by no crash point 'v4_19'.*Did you mean v6_7"):
+        stressed(designs=("v6_7",), chaos="kill", crash_at=("v4_19",))
 
 
 def stressed(progress: Silent | None = None, **options: Any) -> StressResult:
@@ -152,9 +167,11 @@ def test_the_json_has_chaos_for_each_design_and_every_mutant(compiled_once: None
         "stops",
         "recoveries",
         "left",
+        "crash_points",
         "longest_recovery_ns",
         "recovery_ns",
         "parent_late_ns",
+        "stolen_ns",
     }
     assert found["designs"]["v6_7"]["chaos"]["stops"] > 0
     assert found["designs"]["v6_7"]["ops"]["register"]["count"] > 0

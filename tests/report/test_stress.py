@@ -80,14 +80,17 @@ def test_chaos_has_a_section_where_there_was_any() -> None:
         left={"locks held": 3},
         longest_recovery_ns=3_200_000,
         parent_late_ns=250_000,
+        stolen_ns=20_000_000,
+        crash_points={"list_lru.list_lru_add:57": 2, "list_lru.list_lru_add:58": 0, "v6_7.register_shrinker:120": 1},
         recovery_ns=Histogram.of([1000, 1000, 1000, 3_200_000]).latency(),
     )
     shown = lines(result_of(designs={"v5_13": stressed(chaos=ChaosDone(stops=8)), "v6_7": stressed(chaos=done)}))
     cells = [cell.strip() for cell in row(shown, "chaos", "v6_7")]
-    assert cells == ["1,200", "7", "7", "999 ns", "3.20 ms", "3.20 ms", "250 µs"]
-    assert [cell.strip() for cell in row(shown, "chaos", "v5_13")] == ["8", "0", "0", "-", "-", "-", "0 ns"]
+    assert cells == ["1,200", "7", "7", "999 ns", "3.20 ms", "3.20 ms", "250 µs", "20.0 ms"]
+    assert [cell.strip() for cell in row(shown, "chaos", "v5_13")] == ["8", "0", "0", "-", "-", "-", "0 ns", "0 ns"]
     assert "  v6_7, killed in: register 5, lru_add 2" in shown
     assert "  v6_7, left behind: locks held 3" in shown
+    assert "  v6_7, killed 3 times at 2 of 3 crash points: list_lru 1/2, v6_7 1/1" in shown
 
 
 def test_what_broke_is_told_with_where_more_is_and_how_to_do_it_again() -> None:
