@@ -27,8 +27,17 @@ from shmreclaim.machine.atomics import clock_ns
 from shmreclaim.machine.compile import compiled_nogil, entry_point
 from shmreclaim.machine.cpu import CPU
 from shmreclaim.machine.futex import ENOSYS
-from shmreclaim.machine.journal import BELL, JOURNAL, close_journal, open_journal, ring, sleep_any, take_over
-from shmreclaim.machine.life import FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS, begin_life
+from shmreclaim.machine.journal import (
+    BELL,
+    JOURNAL,
+    close_journal,
+    open_journal,
+    ring,
+    rouse_all,
+    sleep_any,
+    take_over,
+)
+from shmreclaim.machine.life import FUTEX_OWNER_DIED, FUTEX_WAITERS, begin_life
 from shmreclaim.machine.sources import JOURNALED
 from shmreclaim.workers import cpu, kswapd
 from shmreclaim.workers.lifeline import die_with, follow_parent
@@ -49,8 +58,8 @@ def _sleep(mem: int, pairs: int, count: int, deadline: int) -> int:
     return sleep_any(mem, pairs, count, deadline)
 
 
-ENTRY_POINTS = ((_sleep, 4),)
-"""What this process calls itself, with the number of arguments."""
+ENTRY_POINTS = ((_sleep, 4), (rouse_all, 2))
+"""What this process and its children call themselves, with the number of arguments."""
 
 
 class Death(NamedTuple):
@@ -116,8 +125,8 @@ def run(pipe: Any, segment: str, design: str, jobs: Sequence[tuple[str, Any]]) -
         from shmreclaim import kernel
         from shmreclaim.workers.units import load_all
 
-        load_all()
         kernel.bind_design(design)
+        load_all(designs=())  # no other: a fork takes time for each page and mapping
         with Arena.attach(segment) as arena:
             _Nursery(arena, pipe, jobs).serve()
     except ShmreclaimError as error:
@@ -157,10 +166,9 @@ class _Nursery:
 
     def _look_at(self, k: int, child: _Child) -> None:
         memory = self._arena.memory
-        word = memory[child.journal + JOURNAL.process]
-        if child.state is _State.COMING and word & FUTEX_TID_MASK == child.pid:
+        if child.state is _State.COMING and memory[child.journal + JOURNAL.begun] == child.pid:
             child.state = _State.LIVING
-        if child.state is _State.LIVING and word & FUTEX_OWNER_DIED:
+        if child.state is _State.LIVING and memory[child.journal + JOURNAL.process] & FUTEX_OWNER_DIED:
             self._bury(k, child)
         signum = memory[child.journal + JOURNAL.order]
         if signum and child.state is not _State.COMING:
@@ -207,6 +215,7 @@ class _Nursery:
         if not self._spares:
             self._fork_spare()
         child, spare = self._children[k], self._spares.pop(0)
+        self._arena.memory[child.journal + JOURNAL.begun] = 0
         os.write(spare.tell, bytes([k]))
         os.close(spare.tell)
         child.pid, child.state = spare.pid, _State.COMING
@@ -283,9 +292,11 @@ def _play(arena: Arena, children: Sequence[_Child], orders_from: int) -> None:
         told = os.read(orders_from, 1)
         if not told:
             os._exit(0)
-        program, orders = children[told[0]].program, children[told[0]].orders
-        begin_life(arena.address + 8 * (children[told[0]].journal + JOURNAL.process))
-        ring(arena.address, arena.memory[children[told[0]].journal + JOURNAL.bell])
+        child = children[told[0]]
+        program, orders = child.program, child.orders
+        begin_life(arena.address + 8 * (child.journal + JOURNAL.process))
+        arena.memory[child.journal + JOURNAL.begun] = os.getpid()
+        ring(arena.address, arena.memory[child.journal + JOURNAL.bell])
         cpu.claim(arena, orders.slot, getattr(orders, "core", None))
         if not cpu.has_started(arena, orders.slot):
             program.get_ready(arena, orders)

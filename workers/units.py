@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from shmreclaim import kernel
@@ -25,16 +25,13 @@ CALLED_BY_PARENT = (
 """What the process that starts the workers calls itself, with the number of arguments."""
 
 
-def units() -> list[Callable[[], Any]]:
-    """Everything that a run of any design calls, each as something that compiles or loads it."""
-    for name in NAMES:
-        importlib.import_module(f"shmreclaim.designs.{name}")
+def units(designs: Sequence[str] = NAMES) -> list[Callable[[], Any]]:
+    """Everything that a run of one of these designs calls, each as something that compiles or loads it."""
+    modules = [importlib.import_module(f"shmreclaim.designs.{name}") for name in designs]
     found: list[Callable[[], Any]] = list(out_of_line_functions("shmreclaim."))
     for entry_points in (cpu.ENTRY_POINTS, kswapd.ENTRY_POINTS, nursery.ENTRY_POINTS, CALLED_BY_PARENT):
         found += [_entry(function, arguments) for function, arguments in entry_points]
-    for name in NAMES:
-        module = importlib.import_module(f"shmreclaim.designs.{name}")
-        found += [_address(getattr(module, function)) for function in FUNCTIONS]
+    found += [_address(getattr(module, function)) for module in modules for function in FUNCTIONS]
     return found
 
 
@@ -55,9 +52,9 @@ def compile_part(part: int, parts: int, report: Any) -> None:
     report.send(0)
 
 
-def load_all() -> None:
-    """Load, or compile, all units into this process."""
-    for unit in units():
+def load_all(designs: Sequence[str] = NAMES) -> None:
+    """Load, or compile, all units of these designs into this process."""
+    for unit in units(designs):
         unit()
 
 

@@ -16,7 +16,7 @@ from shmreclaim import kernel
 from shmreclaim.errors import Inconclusive, InternalError, ShmreclaimError
 from shmreclaim.executions.crew import Crew
 from shmreclaim.machine.cpu import CPU, CpuState
-from shmreclaim.machine.journal import BELL, ENTRY_WORDS, JOURNAL, KINDS, ring
+from shmreclaim.machine.journal import BELL, ENTRY_WORDS, JOURNAL, KINDS, TRAPS, ring
 from shmreclaim.machine.sources import build_of_children
 from shmreclaim.workers import nursery
 from shmreclaim.workers.lifeline import start
@@ -87,12 +87,8 @@ class NursedCrew(Crew):
         return True
 
     def set_trap(self, number: int) -> None:
-        """Let whoever comes by that crash point first kill itself; 0: nobody."""
-        self._arena.memory[self._bell() + BELL.trap] = number
-
-    def is_trap_set(self) -> bool:
-        """Whether nobody has come by yet."""
-        return self._arena.memory[self._bell() + BELL.trap] != 0
+        """Let whoever comes by that crash point first kill itself; in place of another one now and then."""
+        self._arena.memory[self._bell() + BELL.traps + number % TRAPS] = number
 
     def limit_lives(self, k: int, points: int) -> None:
         """Let each process that plays CPU k from now on kill itself after so many points."""

@@ -52,7 +52,7 @@ class Reaper:
         victim = self._random.randrange(crew.size)
         if way == "kill":
             crew.kill(victim)
-        elif way == "fuse" or not (self._traps.set_next(crew) or self._nowhere_else):
+        elif way == "fuse" or not self._traps.set_next(crew):
             crew.light_fuse(victim, round(MOST_POINTS ** self._random.random()))
 
     def done(self, crew: NursedCrew, stops: int = 0) -> ChaosDone:

@@ -32,7 +32,7 @@ J4  who repeats a unit reads what its predecessor read: the same words in the sa
 
 Lock order: a stripe is innermost; nothing is waited for with one, but its holder may be dead until somebody goes on.
 Points: before and after everything that a death may leave in doubt; `fuse` lets a CPU kill itself at the n-th. Others
-have names (machine/crash_points.py): in `trap` is the one that whoever comes by first is to die at.
+have names (machine/crash_points.py): in `traps` are those that whoever comes by first is to die at.
 Limits: one process plays one CPU. A unit of more accesses than there is room for cannot be repeated (`overflowed`);
 who is in one is not killed by us.
 Sequence locks and other reads of half-written data are repeated as they were, faults included.
@@ -57,6 +57,7 @@ JOURNAL = record(
     Field("length", "the owner; entries that are whole"),
     Field("next", "the owner; while a unit is repeated, the entry that comes next; else `length`"),
     Field("resuming", "who takes the slot over; 1 until it has entered the unit"),
+    Field("begun", "the nursery, then who takes the slot over; its pid as soon as its life has begun"),
     Field("overflowed", "the owner; entries of this unit that there was no room for"),
     Field("pending_entry", "the owner; the entry that an announced access will be, -1 for none"),
     Field("pending_kind", "the owner; its Kind"),
@@ -80,16 +81,19 @@ JOURNAL = record(
     Field("astray_wanted", "the owner; which one that was, word * 8 + Kind"),
     Field("order", "who wants the owner killed, then the nursery; a signal, 0 for none", line=True),
     Field("bell", "read-only after boot; where the nursery's bell is"),
-    Field("trap", "read-only after boot; how far from here BELL.trap is"),
+    Field("traps", "read-only after boot; how far from here BELL.traps is"),
     Field("process", "its process's, and the kernel's when that ends (machine/life.py)", LIFE_WORDS, line=True),
     Field("entries", "the owner; pairs (word * 8 + Kind, value), `room` of them", line=True),
 )
 ENTRY_WORDS = 2
 
+TRAPS = 256
+"""Crash points that may be set at a time, each in the word that its number says."""
+
 BELL = record(
     "BELL",
     Field("rung", "atomic, futex: how often there was something for the nursery", line=True),
-    Field("trap", "anybody; the crash point that whoever comes by first is to die at, 0 for none", line=True),
+    Field("traps", "anybody; crash points that whoever comes by first is to die at, 0 for none", TRAPS, line=True),
     Field("watch", "the nursery; pairs (word, value) that it sleeps on", 2 * (MAX_CPUS + 1), line=True),
 )
 
@@ -128,7 +132,7 @@ def peek(mem: Any, i: int) -> int:
 @operation(ll.store("release"))
 def poke(mem: Any, i: int, value: int) -> int:
     """mem[i] = value."""
-    mem[i] = value
+    mem[i] = wrap(value)
     return 0
 
 
@@ -248,7 +252,7 @@ def pass_point(number: int) -> int:
     j = journal()
     if j == 0:
         return 0
-    trap = peek(j, JOURNAL.trap)
+    trap = peek(j, JOURNAL.traps) + number % TRAPS
     if peek(j, trap) != number or peek(j, JOURNAL.overflowed) or _is_repeated(j):
         return 0
     if swap(j, trap, number, 0) == number:
@@ -480,7 +484,7 @@ def make_journals(arena: Arena, slots: list[int], room: int) -> None:
         arena.memory[at + JOURNAL.room] = room
         arena.memory[at + JOURNAL.stripes] = stripes
         arena.memory[at + JOURNAL.bell] = bell
-        arena.memory[at + JOURNAL.trap] = bell + BELL.trap - at
+        arena.memory[at + JOURNAL.traps] = bell + BELL.traps - at
         arena.memory[slot + CPU.journal] = at
 
 
