@@ -101,8 +101,8 @@ def stress(
         Option(
             metavar="NAME",
             help="Kill at these crash points and nowhere else, separated by commas: a function of the design or of "
-            "what it calls (list_lru_add), a file (list_lru), or one statement by its line (memcg.css_put:71). "
-            "Example: --chaos kill --crash-at register_shrinker,synchronize_rcu.",
+            "what it calls (list_lru_add), a file (list_lru), or one statement (FILE.FUNCTION:LINE). "
+            "Example: --chaos kill --crash-at register_shrinker,rcu.",
             show_default=False,
         ),
     ] = None,

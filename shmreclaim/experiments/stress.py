@@ -168,8 +168,9 @@ class _Session:
 
         found: dict[str, StressedDesign] = {}
         if chosen:
+            points = {design.name: self._crash_points(design) for design in chosen if not design.path}
             compare.make_ready(chosen, self._progress)
-            points = {design.name: self._crash_points(design) for design in chosen}
+            points |= {design.name: self._crash_points(design) for design in chosen if design.path}
             if self._options.kills:
                 native.prepare(self._progress.compiling, journaled=True)
         for number, design in enumerate(chosen, start=1):

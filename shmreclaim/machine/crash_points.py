@@ -109,5 +109,5 @@ def _definitions(file: str) -> dict[int, ast.FunctionDef]:
     functions = [each for each in statements if isinstance(each, ast.FunctionDef)]
     for each in functions:
         each.body = each.body[ast.get_docstring(each) is not None :]
-    steps = [each for each in functions if not isinstance(each.body[0], ast.Return)]
+    steps = [each for each in functions if each.body and not isinstance(each.body[0], ast.Return)]
     return {min([each.lineno, *(mark.lineno for mark in each.decorator_list)]): each for each in steps}

@@ -15,6 +15,7 @@ from shmreclaim.executions.chaos import ChaosPlan
 from shmreclaim.executions.nursed import NursedCrew
 from shmreclaim.executions.reaper import Reaper
 from shmreclaim.machine.arena import Arena
+from shmreclaim.machine.crash_points import CrashPoint
 from shmreclaim.machine.layout import HEADER
 from shmreclaim.mm.slab import CHUNK_WORDS, HEAP
 from shmreclaim.mm.state import MM
@@ -139,6 +140,26 @@ class ShortLives:
         return 1.0
 
 
+class Trapped:
+    """Whoever comes by a crash point for the first time dies there; as far as so many can be set at a time."""
+
+    def __init__(self, points: tuple[CrashPoint, ...]) -> None:
+        """None is set yet."""
+        self._points = points
+        self.crew: NursedCrew
+
+    def begin(self, crew: NursedCrew) -> None:
+        """From the start."""
+        self.crew = crew
+        for point in self._points:
+            crew.set_trap(point.number)
+
+    def act(self, crew: NursedCrew) -> float:
+        """Nothing more."""
+        self.crew = crew
+        return 1.0
+
+
 def memory_after(design: str, settings: native.RunSettings | None = None) -> NDArray[np.int64]:
     """The words of the emulated kernel after a run of ALL_OPS: its root record, its budgets, all of its heap in use."""
     workload, images = by_hand(ALL_OPS), []
@@ -179,6 +200,18 @@ def kill_by_points(design: str, points: int) -> None:
 def test_one_cpu_that_dies_all_the_time_leaves_the_memory_it_would_have_left(design: str) -> None:
     """Word by word, but for times: nothing is done twice, left out, or done in another order."""
     kill_by_points(design, 101)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("design", ["v4_19", "v6_7"])
+def test_one_cpu_that_dies_at_crash_points_leaves_the_memory_it_would_have_left(design: str) -> None:
+    """Before statements, too."""
+    once, again = memory_after(design), memory_after(design)
+    trapped = Trapped(crash_points.of_design(design))
+    after = memory_after(design, native.RunSettings(kills=trapped, timeout=900.0))
+    died_at = [each.death.at for each in trapped.crew.recoveries]
+    assert len({*died_at}) == len(died_at) > 50
+    assert differ(once, after) <= differ(once, again)
 
 
 @pytest.mark.slow

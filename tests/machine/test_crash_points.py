@@ -29,6 +29,10 @@ def sample(mem: list[int], count: int) -> int:
     return taken
 
 
+def idle() -> None:
+    """Have no statement at all."""
+
+
 STATEMENTS = [
     "taken = 0",
     "for k in range(count):",
@@ -78,7 +82,7 @@ def test_a_function_comes_by_its_points_and_does_what_it_did(
 def test_what_takes_part_in_a_step_of_its_caller_has_none() -> None:
     """A lock, which has tests of its own; what only returns something; what has no source."""
     assert points_of(body_of(list_add_rcu)) != []
-    for body in (body_of(mutex_lock), body_of(root_memcg), eval("lambda mem: mem")):
+    for body in (body_of(mutex_lock), body_of(root_memcg), idle, eval("lambda mem: mem")):
         assert points_of(body) == []
         assert with_points(body) is body
 
