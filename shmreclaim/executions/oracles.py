@@ -34,14 +34,14 @@ from shmreclaim.mm.slab import BLOCK_WORDS, CHUNK, CHUNK_WORDS, HEAP, RUN
 from shmreclaim.mm.state import LINES_PER_PAGE, MM, Event, MapKind
 from shmreclaim.mm.superblock import SUPERBLOCK
 from shmreclaim.mm.zone import ZONE
-from shmreclaim.sync.lockdep import LOCK
+from shmreclaim.sync.lockdep import LOCK, LockClass
 
 MAX_SHIFT = 5 * NODE_SHIFT
 """Of the top of an IDR whose ids have 31 bits."""
 
 ON_LINE: dict[int, str] = {
     Violation.HELD_OVERFLOW: "lock {a} taken while {b} others are held: more than can be noted",
-    Violation.LOCK_ORDER: "lock order: a lock of class {b} (at {c}) was waited for inside one of class {a}",
+    Violation.LOCK_ORDER: "lock order: {class_b} (at {c}) was waited for inside {class_a}",
     Violation.NOT_HELD: "lock {a} released by a CPU that does not hold it (word {b})",
     Violation.EXCLUSION: "two CPUs inside lock {a} (seen {b}, {c})",
     Violation.DOUBLE_FREE: "object {a} freed while its state is {b:#x}: twice, or never isolated",
@@ -49,7 +49,7 @@ ON_LINE: dict[int, str] = {
     Violation.ID_BEYOND_MAP: "I3: shrinker {a} has an object in memcg {c}, whose map has {b} bits",
     Violation.NEGATIVE_COUNT: "count of {a} fell to {b}",
     Violation.USE_AFTER_FREE: "I1: {a} was used after it was freed (found {b:#x})",
-    Violation.RECLAIM_BLOCKED: "I9: reclaim blocked for lock {a} of class {b}",
+    Violation.RECLAIM_BLOCKED: "I9: reclaim blocked for {class_b} (at {a})",
     Violation.REF_UNDERFLOW: "references of {a} fell to {b}",
     Violation.ID_BOUND: "I4: shrinker id {a} published where {b} was found",
     Violation.RECURSION: "lock {a} taken again by a CPU that holds it (word {b})",
@@ -152,10 +152,15 @@ def _on_line(check: _Check) -> None:
         total = check.word(slot + CPU.nr_violations)
         for k in range(min(total, MAX_KEPT_VIOLATIONS)):
             kind, a, b, c = check.arena.view(slot + CPU.violations + 4 * k, 4).tolist()
-            what = ON_LINE.get(kind, f"invariant {kind} broken ({{a}}, {{b}}, {{c}})").format(a=a, b=b, c=c)
+            text = ON_LINE.get(kind, f"invariant {kind} broken ({{a}}, {{b}}, {{c}})")
+            what = text.format(a=a, b=b, c=c, class_a=_class_name(a), class_b=_class_name(b))
             check.violations.append(f"CPU {check.word(slot + CPU.id) - 1}: {what}")
         if total > MAX_KEPT_VIOLATIONS:
             check.violations.append(f"CPU {check.word(slot + CPU.id) - 1}: {total - MAX_KEPT_VIOLATIONS} more")
+
+
+def _class_name(klass: int) -> str:
+    return LockClass(klass).name.lower() if klass in LockClass.__members__.values() else f"a lock of class {klass}"
 
 
 def _cpus(check: _Check) -> None:

@@ -52,7 +52,7 @@ FIRST = [mkdir(1), mount(0)]
     ("charges_for_nothing", [], "memcg 1 is charged 1 lines, 0 are allocated"),
     ("leaves_the_lock_held", [shrink(1)], "locks held"),
     ("leaves_the_lock_held", [shrink(1), shrink(1)], "taken again by a CPU that holds it"),
-    ("blocks_in_reclaim", [shrink(1)], "I9: reclaim blocked for lock"),
+    ("blocks_in_reclaim", [shrink(1)], "I9: reclaim blocked for shrinker_rwsem (at "),
 )
 def test_a_broken_design_is_found_by_its_oracle(kernel: Emulated, rows: list[Row], verdict: str) -> None:
     """Some rows on one CPU are enough."""

@@ -95,7 +95,7 @@ def test_what_cpus_find_broken_themselves_ends_the_run_before_a_quiet_point() ->
     """Reclaim that blocks is noted by whoever does."""
     found = run("v4_19+blocking_reclaim", quiet_s=60.0)
     assert evidence_of(found).failed == "violation"
-    assert re.match(r"CPU \d+: I9: reclaim blocked for lock", evidence_of(found).violations[0])
+    assert re.match(r"CPU \d+: I9: reclaim blocked for shrinker_rwsem \(at \d+\)", evidence_of(found).violations[0])
     assert found.quiet_points == 0
 
 
