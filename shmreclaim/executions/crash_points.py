@@ -62,3 +62,8 @@ class Traps:
         if self.names:
             crew.set_trap(next(self._next))
         return bool(self.names)
+
+    def set_all(self, crew: NursedCrew) -> None:
+        """Set as many as there is room for."""
+        for _ in self.names:
+            self.set_next(crew)

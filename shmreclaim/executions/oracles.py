@@ -152,11 +152,15 @@ def _on_line(check: _Check) -> None:
         total = check.word(slot + CPU.nr_violations)
         for k in range(min(total, MAX_KEPT_VIOLATIONS)):
             kind, a, b, c = check.arena.view(slot + CPU.violations + 4 * k, 4).tolist()
-            text = ON_LINE.get(kind, f"invariant {kind} broken ({{a}}, {{b}}, {{c}})")
-            what = text.format(a=a, b=b, c=c, class_a=_class_name(a), class_b=_class_name(b))
-            check.violations.append(f"CPU {check.word(slot + CPU.id) - 1}: {what}")
+            check.violations.append(f"CPU {check.word(slot + CPU.id) - 1}: {in_words(kind, a, b, c)}")
         if total > MAX_KEPT_VIOLATIONS:
             check.violations.append(f"CPU {check.word(slot + CPU.id) - 1}: {total - MAX_KEPT_VIOLATIONS} more")
+
+
+def in_words(kind: int, a: int, b: int, c: int) -> str:
+    """What a CPU wrote down."""
+    text = ON_LINE.get(kind, f"invariant {kind} broken ({{a}}, {{b}}, {{c}})")
+    return text.format(a=a, b=b, c=c, class_a=_class_name(a), class_b=_class_name(b))
 
 
 def _class_name(klass: int) -> str:

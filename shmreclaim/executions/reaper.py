@@ -36,8 +36,10 @@ class Reaper:
         """Kills after which somebody went on, in the order in which that was seen."""
 
     def begin(self, crew: NursedCrew) -> None:
-        """Whom it may kill."""
+        """Whom it may kill. Points that were asked for are set at once: some are passed only while ids grow."""
         self.recoveries = crew.recoveries
+        if self._nowhere_else:
+            self._traps.set_all(crew)
 
     def act(self, crew: NursedCrew) -> float:
         """Kill, if it is time; seconds until it will be."""

@@ -95,7 +95,7 @@ def test_one_number_is_one_number() -> None:
 @pytest.mark.parametrize("line", ["compiling", "killing holders", "a writer beside readers", "shmreclaim.Mutex"])
 def test_a_signal_ends_the_bench_at_once(line: str, number: int, code: int, tmp_path: Path) -> None:
     """Wherever it is: no traceback, no process, no segment, no file."""
-    with Command("bench", "locks", "--peers", "multiprocessing", TMPDIR=str(tmp_path)) as command:
+    with Command("bench", "locks", "--quick", "--peers", "multiprocessing", TMPDIR=str(tmp_path)) as command:
         command.await_line(line)
         send(command, number, to_group=True)
         found, out, err = command.end()
@@ -109,7 +109,7 @@ def test_a_signal_ends_the_bench_at_once(line: str, number: int, code: int, tmp_
 @pytest.mark.parametrize("line", ["killing holders", "a writer beside readers", "shmreclaim.Mutex"])
 def test_the_processes_of_the_bench_die_with_it(line: str, tmp_path: Path) -> None:
     """Killed with SIGKILL, it cannot clean up; no segment of it had a name even so."""
-    with Command("bench", "locks", "--peers", "multiprocessing", TMPDIR=str(tmp_path)) as command:
+    with Command("bench", "locks", "--quick", "--peers", "multiprocessing", TMPDIR=str(tmp_path)) as command:
         command.await_line(line)
         await_true(lambda: len(command.running()) > 1, "its players")
         send(command, signal.SIGKILL, to_group=False)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -64,14 +65,13 @@ def test_a_run_of_any_design_survives_200_kills(design: str) -> None:
 def test_every_operation_is_played_once_however_many_are_killed_in_it(design: str) -> None:
     """By several CPUs, to the end of what was planned."""
     workload = load("churn", 4)
-    reaper = Reaper(ChaosPlan(kill_rate=300, seed=7, crash_points=crash_points.of_design(design)))
+    reaper = Reaper(ChaosPlan(kill_rate=100, seed=7, crash_points=crash_points.of_design(design)))
     stubborn(play(workload, design, native.RunSettings(kills=reaper)), workload)
     assert len(reaper.recoveries) > 10
 
 
 STEPS = {
     "registration": ("register_shrinker", "_alloc_shrinker_id", "idr_alloc_gfp"),
-    "growth": ("_memcg_expand_shrinker_maps", "_expand_one", "map_grow"),
     "online": ("cgroup_mkdir", "memcg_online", "maps_alloc_online"),
     "offline": ("cgroup_rmdir", "_take_offline"),
     "reparent": ("memcg_offline_kmem", "list_lru_drain"),
@@ -84,17 +84,32 @@ STEPS = {
 """What each step of v4_19's operations is done by."""
 
 
+GROWTH = ("_expand_all", "_expand_one", "map_grow", "map_replace", "map_publish")
+
+
+def killed_in(workload: Workload, functions: Sequence[str], seconds: float) -> set[str]:
+    """Kill there, of v4_19, and nowhere else; where somebody died."""
+    points = crash_points.called(functions, POINTS_OF_V4_19, "v4_19")
+    chaos = ChaosPlan(kill_rate=300, seed=2, crash_points=points, nowhere_else=True)
+    plan = stress.Plan(seconds=seconds, quiet_s=0.5, keep=False, timeout=60.0, chaos=chaos)
+    found = stress.run(workload, "v4_19", plan, lambda _: None)
+    assert found.evidence is None, found.evidence
+    assert sum(found.chaos.crash_points.values()) == sum(found.chaos.recoveries.values()) == found.chaos.kills > 0
+    return {name.split(".")[1].split(":")[0] for name, kills in found.chaos.crash_points.items() if kills}
+
+
 @pytest.mark.stress
 def test_workers_are_killed_at_crash_points_by_name() -> None:
     """In each step of each operation, and nowhere else."""
-    points = crash_points.called([name for names in STEPS.values() for name in names], POINTS_OF_V4_19, "v4_19")
-    chaos = ChaosPlan(kill_rate=300, seed=2, crash_points=points, nowhere_else=True)
-    plan = stress.Plan(seconds=6.0, quiet_s=0.5, keep=False, timeout=60.0, chaos=chaos)
-    found = stress.run(TORTURE, "v4_19", plan, lambda _: None)
-    assert found.evidence is None, found.evidence
-    assert sum(found.chaos.crash_points.values()) == sum(found.chaos.recoveries.values()) == found.chaos.kills > 0
-    died_in = {name.split(".")[1].split(":")[0] for name, kills in found.chaos.crash_points.items() if kills}
+    died_in = killed_in(TORTURE, [name for names in STEPS.values() for name in names], 5.0)
     assert [step for step, functions in STEPS.items() if not died_in & {*functions}] == []
+
+
+@pytest.mark.stress
+def test_workers_are_killed_while_maps_grow() -> None:
+    """In every step of that, which comes only while a machine is young."""
+    growth = repeatable(load_scenario("growth", cpus=4, nodes=1, seed=1))
+    assert killed_in(growth, GROWTH, 3.0) == {*GROWTH}
 
 
 # --- one CPU: the very same memory as without deaths --------------------------------------------------
