@@ -44,7 +44,8 @@ def _killed_in_the_middle(choose: Callable[[list[int]], int], number: int) -> tu
     finally:
         killer.join()
     assert ended - killed[0] < SOON_S
-    assert holders_of(os.getpid()) == []
+    # Those of a fork server that died are ended by the kernel.
+    await_true(lambda: holders_of(os.getpid()) == [], "all to end", SOON_S)
     assert segments_of(os.getpid()) == []
     return caught.value, workers
 
