@@ -25,7 +25,7 @@ from shmreclaim.errors import ShmreclaimError
 from shmreclaim.machine.arena import Arena
 from shmreclaim.machine.atomics import clock_ns
 from shmreclaim.machine.compile import compiled_nogil, entry_point
-from shmreclaim.machine.cpu import CPU
+from shmreclaim.machine.cpu import CPU, LIFE_WORDS
 from shmreclaim.machine.futex import ENOSYS
 from shmreclaim.machine.journal import (
     BELL,
@@ -37,7 +37,7 @@ from shmreclaim.machine.journal import (
     sleep_any,
     take_over,
 )
-from shmreclaim.machine.life import FUTEX_OWNER_DIED, FUTEX_WAITERS, begin_life
+from shmreclaim.machine.life import FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS, begin_life
 from shmreclaim.machine.sources import JOURNALED
 from shmreclaim.workers import cpu, kswapd
 from shmreclaim.workers.lifeline import die_with, follow_parent
@@ -166,9 +166,10 @@ class _Nursery:
 
     def _look_at(self, k: int, child: _Child) -> None:
         memory = self._arena.memory
-        if child.state is _State.COMING and memory[child.journal + JOURNAL.begun] == child.pid:
+        life = memory[child.journal + JOURNAL.process] & (FUTEX_TID_MASK | FUTEX_OWNER_DIED)
+        if child.state is _State.COMING and life:
             child.state = _State.LIVING
-        if child.state is _State.LIVING and memory[child.journal + JOURNAL.process] & FUTEX_OWNER_DIED:
+        if child.state is _State.LIVING and life & FUTEX_OWNER_DIED:
             self._bury(k, child)
         signum = memory[child.journal + JOURNAL.order]
         if signum and child.state is not _State.COMING:
@@ -211,11 +212,11 @@ class _Nursery:
         self._spares.append(_Spare(pid, ours))
 
     def _succeed(self, k: int) -> None:
-        """Let a spare be worker k from now on."""
+        """Let a spare be worker k from now on. The dead one's mark goes first: what is found then is the new one's."""
         if not self._spares:
             self._fork_spare()
         child, spare = self._children[k], self._spares.pop(0)
-        self._arena.memory[child.journal + JOURNAL.begun] = 0
+        self._arena.view(child.journal + JOURNAL.process, LIFE_WORDS)[:] = 0
         os.write(spare.tell, bytes([k]))
         os.close(spare.tell)
         child.pid, child.state = spare.pid, _State.COMING
@@ -295,7 +296,6 @@ def _play(arena: Arena, children: Sequence[_Child], orders_from: int) -> None:
         child = children[told[0]]
         program, orders = child.program, child.orders
         begin_life(arena.address + 8 * (child.journal + JOURNAL.process))
-        arena.memory[child.journal + JOURNAL.begun] = os.getpid()
         ring(arena.address, arena.memory[child.journal + JOURNAL.bell])
         cpu.claim(arena, orders.slot, getattr(orders, "core", None))
         if not cpu.has_started(arena, orders.slot):

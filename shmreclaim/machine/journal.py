@@ -57,7 +57,6 @@ JOURNAL = record(
     Field("length", "the owner; entries that are whole"),
     Field("next", "the owner; while a unit is repeated, the entry that comes next; else `length`"),
     Field("resuming", "who takes the slot over; 1 until it has entered the unit"),
-    Field("begun", "the nursery, then who takes the slot over; its pid as soon as its life has begun"),
     Field("overflowed", "the owner; entries of this unit that there was no room for"),
     Field("pending_entry", "the owner; the entry that an announced access will be, -1 for none"),
     Field("pending_kind", "the owner; its Kind"),
@@ -82,7 +81,9 @@ JOURNAL = record(
     Field("order", "who wants the owner killed, then the nursery; a signal, 0 for none", line=True),
     Field("bell", "read-only after boot; where the nursery's bell is"),
     Field("traps", "read-only after boot; how far from here BELL.traps is"),
-    Field("process", "its process's, and the kernel's when that ends (machine/life.py)", LIFE_WORDS, line=True),
+    Field(
+        "process", "its process's, at its end the kernel's (machine/life.py), then the nursery's", LIFE_WORDS, line=True
+    ),
     Field("entries", "the owner; pairs (word * 8 + Kind, value), `room` of them", line=True),
 )
 ENTRY_WORDS = 2
